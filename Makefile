@@ -1,0 +1,67 @@
+# Two commands for a newcomer: `make report` and `make test`.
+# They need Python >= 3.11 with venv and pip, nothing else.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+
+# Compiled kernels live inside the environment, so that `rm -rf .venv` really resets.
+export MINIRNN_CACHE_DIR ?= $(CURDIR)/$(VENV)/kernels
+
+.DEFAULT_GOAL := help
+.PHONY: help report test nojit lint conformance bench clean
+
+help:
+	@echo "make report       train six small models on real text, write report.html (TEXT=path for a text of yours)"
+	@echo "make test         the tests, without PyTorch (ARGS='-k lstm' picks some)"
+	@echo "make lint         ruff and mypy"
+	@echo "make conformance  every cell, dtype and vector width, and the comparisons with PyTorch"
+	@echo "make nojit        the tests with the JIT switched off: layers run the reference"
+	@echo "make bench        time forward and backward beside PyTorch"
+	@echo "make clean        remove what the commands above wrote (rm -rf .venv for the rest)"
+
+# pip records the extras by pyproject.toml alone: an edit there installs again, an edit of the sources does not.
+$(VENV)/.stamp: pyproject.toml
+	@echo "making the environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.stamp
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.torch: $(VENV)/.stamp
+	@echo "adding PyTorch 2.13.0 (README, \"Comparing with PyTorch\")"
+	@$(PIP) torch==2.13.0
+	@touch $@
+
+report: $(VENV)/.stamp
+	@$(PY) -m diagnostics demo --out report.html $(if $(TEXT),--text "$(TEXT)") $(ARGS)
+
+test: $(VENV)/.stamp
+	$(PY) -m pytest $(ARGS)
+
+nojit: $(VENV)/.stamp
+	NUMBA_DISABLE_JIT=1 $(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+# One process per vector width: 4, 8 and 16 lanes of float32.
+conformance: $(VENV)/.torch
+	@for bits in 128 256 512; do \
+	    echo "conformance with vectors of $$bits bits"; \
+	    MINIRNN_CONFORMANCE=1 MINIRNN_VECTOR_BITS=$$bits $(PY) -m pytest tests/conformance $(ARGS) || exit 1; \
+	done
+
+bench: $(VENV)/.torch
+	$(PY) -m pytest bench --benchmark-only $(ARGS)
+
+clean:
+	rm -rf $(VENV)/kernels .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist
+	rm -f report.html report.json
+	find minirnn diagnostics bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
