@@ -1,0 +1,213 @@
+"""Module: what holds parameters, and other modules, by name."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from minirnn.engine.tensor import Tensor
+
+
+class Module:
+    """Base of everything that has parameters.
+
+    Attributes that are Tensors or Modules register by being set; their names, joined by dots,
+    are the names of the parameters. Own parameters come first and then those of the modules
+    inside, each in the order in which they were set. Two kinds of Tensor do not register: one
+    whose name begins with an underscore, and one that an operation on the tape has computed.
+
+    A subclass writes ``forward``; calling the module calls it.
+    """
+
+    training = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute the module's output; every subclass has its own."""
+        raise NotImplementedError(
+            f"{type(self).__name__}: a Module needs a method forward to be called"
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.forward(*args, **kwargs)
+
+    # ------------------------------------------------------------------ what is inside
+
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """Modules that are attributes of this one."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_modules(self) -> Iterator[tuple[str, "Module"]]:
+        """This module under the name "" and all modules inside, each once."""
+        seen: set[int] = set()
+        waiting: list[tuple[str, Module]] = [("", self)]
+        while waiting:
+            name, module = waiting.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            yield name, module
+            children = [(_join(name, child), m) for child, m in module.named_children()]
+            waiting.extend(reversed(children))
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Parameters by dotted name; one that has several names comes once, under its first."""
+        seen: set[int] = set()
+        for name, parameter in self._named_tensors():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield name, parameter
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Parameters, each once, in the order of ``named_parameters``."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+        """Random generators that modules inside keep for themselves (a seeded Dropout does)."""
+        for prefix, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, np.random.Generator):
+                    yield _join(prefix, name), value
+
+    def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every name of every parameter: one used in two places has two."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor) and not name.startswith("_") and value.is_leaf:
+                yield name, value
+        for child_name, child in self.named_children():
+            for name, parameter in child._named_tensors():
+                yield _join(child_name, name), parameter
+
+    # ------------------------------------------------------------------ saving and loading
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Copies of all parameters by name."""
+        return {name: parameter.numpy().copy() for name, parameter in self._named_tensors()}
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> tuple[list[str], list[str]]:
+        """Write arrays into the parameters of the same names, cast to the parameters' dtypes.
+
+        Parameters
+        ----------
+        state_dict : mapping from names to arrays, or to anything with ``__array__``
+        strict : bool
+            With True a name that is missing or too many is a ValueError. A wrong shape always is.
+
+        Returns
+        -------
+        missing_keys, unexpected_keys : lists of names
+
+        Nothing is changed when an error is raised.
+        """
+        writes, missing, unexpected = self.plan_load(state_dict, strict)
+        for parameter, array in writes:
+            parameter.assign(array)
+        return missing, unexpected
+
+    def plan_load(
+        self, state_dict: Mapping[str, Any], strict: bool = True
+    ) -> tuple[list[tuple[Tensor, NDArray[Any]]], list[str], list[str]]:
+        """Check all that ``load_state_dict`` would write, and write nothing.
+
+        Returns the pairs (parameter, array) still to be assigned, missing and unexpected names.
+        """
+        place = f"{type(self).__name__}.load_state_dict"
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{place}: state_dict must map names to arrays, got {type(state_dict).__name__}"
+            )
+        own = dict(self._named_tensors())
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        if strict and (missing or unexpected):
+            raise ValueError(
+                f"{place}: the names must be those of the parameters; missing {missing}, "
+                f"unexpected {unexpected}; strict=False loads the names that fit"
+            )
+        writes = []
+        for name, parameter in own.items():
+            if name in state_dict:
+                array = _loadable(f"{place}: {name}", state_dict[name], parameter)
+                self._holder(name).check_loaded(name.rpartition(".")[2], array)
+                writes.append((parameter, array))
+        return writes, missing, unexpected
+
+    def check_loaded(self, name: str, array: NDArray[Any]) -> None:
+        """Raise ValueError when this module's parameter ``name`` may not hold ``array``.
+
+        For modules whose parameters obey a rule beyond their shape, such as blocks of zeros.
+        """
+
+    def _holder(self, dotted_name: str) -> "Module":
+        """Module inside this one whose own attribute the dotted name is."""
+        module = self
+        for part in dotted_name.split(".")[:-1]:
+            module = vars(module)[part]
+        return module
+
+    # ------------------------------------------------------------------ modes
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode here and in all modules inside (Dropout acts only in it)."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Leave training mode."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def to(self, dtype: DTypeLike) -> Self:
+        """Cast all parameters to float32 or float64; gradients are forgotten."""
+        wanted = np.dtype(dtype)
+        if wanted not in (np.float32, np.float64):
+            raise TypeError(
+                f"{type(self).__name__}.to: dtype must be float32 or float64, got {wanted}"
+            )
+        for parameter in self.parameters():
+            parameter.cast_(wanted)
+        return self
+
+    def __repr__(self) -> str:
+        inside = [f"  ({name}): {_indented(repr(m))}" for name, m in self.named_children()]
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        return head + ("\n" + "\n".join(inside) + "\n)" if inside else ")")
+
+    def extra_repr(self) -> str:
+        """Arguments to show in ``repr``."""
+        return ""
+
+
+def module_rng(seed: int | np.random.Generator | None) -> np.random.Generator:
+    """Return the generator that a module draws from: its own for a seed, else the global one."""
+    from minirnn.engine.random import generator
+
+    return generator() if seed is None else np.random.default_rng(seed)
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n  ")
+
+
+def _loadable(place: str, value: Any, parameter: Tensor) -> NDArray[Any]:
+    """Return ``value`` as an array of the parameter's shape and dtype, or say why not."""
+    array = np.asarray(value.numpy() if isinstance(value, Tensor) else value)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{place}: must be an array of real numbers, got dtype {array.dtype}")
+    if array.shape != parameter.shape:
+        raise ValueError(f"{place}: must have shape {parameter.shape}, got {array.shape}")
+    return np.ascontiguousarray(array, dtype=parameter.dtype)
