@@ -1,0 +1,44 @@
+"""Settings of the whole suite: Hypothesis profiles, the seeded generator, the full matrix."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+FULL_MATRIX = os.environ.get("MINIRNN_CONFORMANCE", "") not in ("", "0")
+
+# No deadline: the first call of a kernel compiles it. Derandomized: a run says the same everywhere;
+# `--hypothesis-profile=explore` draws anew each time.
+_COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("ci", derandomize=True, database=None, max_examples=12, **_COMMON)
+settings.register_profile("full", derandomize=True, database=None, max_examples=40, **_COMMON)
+settings.register_profile("explore", max_examples=200, **_COMMON)
+settings.load_profile("full" if FULL_MATRIX else "ci")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the conformance matrix out unless MINIRNN_CONFORMANCE=1 asks for it."""
+    if FULL_MATRIX:
+        return
+    left_out = [item for item in items if item.get_closest_marker("conformance")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("conformance")]
+
+
+@pytest.fixture
+def rng():
+    """Give the random numbers of one test: the same on every run."""
+    return np.random.default_rng(20261120)
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch: a visible skip where it is missing, an error where the full matrix needs it."""
+    if FULL_MATRIX:
+        import torch
+    else:
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed: make conformance")
+    torch.set_num_threads(1)
+    return torch
