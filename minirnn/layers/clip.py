@@ -1,0 +1,169 @@
+"""Clipping of gradients by norm or by value.
+
+Pascanu, Mikolov, Bengio 2013, Algorithm 1: if ||g|| >= threshold then g <- threshold / ||g|| * g,
+with one norm over all parameters.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minirnn.engine.tensor import Tensor
+
+
+class ClipInfo(float):
+    """The norm before clipping, a float, that also knows what clipping did.
+
+    Attributes
+    ----------
+    norm, post : float
+        Norm of all gradients together before and after.
+    clipped : bool
+        Whether gradients were changed.
+    scale : float
+        post / norm; for clipping by norm the factor that was applied.
+    nonfinite : int
+        Number of infinite and NaN entries; if there are any, the gradients were left untouched.
+    """
+
+    __slots__ = ("clipped", "nonfinite", "post", "scale")
+
+    def __new__(
+        cls,
+        norm: float,
+        post: float | None = None,
+        clipped: bool = False,
+        scale: float = 1.0,
+        nonfinite: int = 0,
+    ) -> "ClipInfo":
+        """Make the record; ``post`` is ``norm`` unless given."""
+        self = super().__new__(cls, norm)
+        self.post: float = float(norm) if post is None else float(post)
+        self.clipped: bool = bool(clipped)
+        self.scale: float = float(scale)
+        self.nonfinite: int = int(nonfinite)
+        return self
+
+    @property
+    def norm(self) -> float:
+        """Norm before clipping."""
+        return float(self)
+
+    def __getnewargs__(self) -> tuple[Any, ...]:  # type: ignore[override]
+        """Arguments that make an equal record again (copy, pickle)."""
+        return float(self), self.post, self.clipped, self.scale, self.nonfinite
+
+    def __repr__(self) -> str:
+        return (
+            f"ClipInfo(norm={float(self)!r}, post={self.post!r}, clipped={self.clipped}, "
+            f"scale={self.scale!r}, nonfinite={self.nonfinite})"
+        )
+
+
+def clip_grad_norm(
+    params: Tensor | Iterable[Tensor],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> ClipInfo:
+    """Scale all gradients together so that their norm is at most ``max_norm``.
+
+    Unlike PyTorch there is no 1e-6 in the denominator: the norm afterwards is max_norm up to
+    rounding. Parameters without a gradient are skipped. If the norm is not finite, the gradients
+    stay as they are: scaling would spread the NaN to every parameter.
+
+    Parameters
+    ----------
+    params : Tensors whose ``grad`` is scaled
+    max_norm : float, >= 0; infinity only measures
+    norm_type : float, > 0; infinity takes the largest entry
+    error_if_nonfinite : bool
+        Raise a RuntimeError that says which gradients are not finite.
+    """
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm: max_norm must be 0 or more, got {max_norm}")
+    if not norm_type > 0:
+        raise ValueError(f"clip_grad_norm: norm_type must be above 0, got {norm_type}")
+    owners = _owners("clip_grad_norm", params)
+    norm = _total_norm([g for _, g in owners], float(norm_type))
+    if not math.isfinite(norm):
+        return _untouched("clip_grad_norm", owners, norm, error_if_nonfinite)
+    if norm <= max_norm:
+        return ClipInfo(norm)
+    scale = float(max_norm) / norm
+    for parameter, gradient in owners:
+        parameter.grad = gradient * scale
+    return ClipInfo(norm, max_norm, True, scale)
+
+
+def clip_grad_value(params: Tensor | Iterable[Tensor], clip_value: float) -> ClipInfo:
+    """Clip every entry of every gradient to [-clip_value, clip_value] (it turns the direction).
+
+    The norms of the ``ClipInfo`` are 2-norms. If the norm is not finite, the gradients stay as
+    they are.
+    """
+    if not clip_value >= 0:
+        raise ValueError(f"clip_grad_value: clip_value must be 0 or more, got {clip_value}")
+    owners = _owners("clip_grad_value", params)
+    norm = _total_norm([g for _, g in owners], 2.0)
+    if not math.isfinite(norm):
+        return _untouched("clip_grad_value", owners, norm, False)
+    bound = float(clip_value)
+    clipped = False
+    for parameter, gradient in owners:
+        if gradient.size and np.abs(gradient).max() > bound:
+            parameter.grad = np.clip(gradient, -bound, bound)
+            clipped = True
+    if not clipped:
+        return ClipInfo(norm)
+    post = _total_norm([g for _, g in _owners("clip_grad_value", [p for p, _ in owners])], 2.0)
+    return ClipInfo(norm, post, True, post / norm)
+
+
+def _owners(
+    place: str, params: Tensor | Iterable[Tensor]
+) -> list[tuple[Tensor, NDArray[Any]]]:
+    """Return (parameter, gradient) for every parameter that has one, each parameter once."""
+    listed = [params] if isinstance(params, Tensor) else list(params)
+    for parameter in listed:
+        if not isinstance(parameter, Tensor):
+            raise TypeError(
+                f"{place}: params must be Tensors, got {type(parameter).__name__}; "
+                "pass model.parameters()"
+            )
+    once = {id(p): p for p in listed}
+    return [(p, p.grad) for p in once.values() if p.grad is not None]
+
+
+def _total_norm(gradients: list[NDArray[Any]], norm_type: float) -> float:
+    """Norm of all entries together, in float64 and relative to the largest: it cannot overflow."""
+    largest = max((float(np.abs(g).max()) for g in gradients if g.size), default=0.0)
+    if norm_type == math.inf or largest == 0.0 or not math.isfinite(largest):
+        # max() passes over a NaN that comes second, so ask for NaN itself.
+        return math.nan if any(np.isnan(g).any() for g in gradients) else largest
+    total = 0.0
+    for g in gradients:
+        relative = np.abs(g.astype(np.float64)) / largest
+        total += float(np.sum(relative * relative if norm_type == 2.0 else relative**norm_type))
+    return largest * total ** (1.0 / norm_type)
+
+
+def _untouched(
+    place: str, owners: list[tuple[Tensor, NDArray[Any]]], norm: float, error: bool
+) -> ClipInfo:
+    """Record of gradients that are not finite and therefore left alone."""
+    bad = {k: int(g.size - np.isfinite(g).sum()) for k, (_, g) in enumerate(owners)}
+    if error:
+        where = ", ".join(
+            f"{count} in gradient {k} of shape {owners[k][1].shape}"
+            for k, count in bad.items()
+            if count
+        )
+        raise RuntimeError(
+            f"{place}: the norm of the gradients is {norm}, non-finite entries: {where or 'none'}; "
+            "error_if_nonfinite=False leaves the gradients untouched and reports the count"
+        )
+    return ClipInfo(norm, norm, False, 1.0, sum(bad.values()))
