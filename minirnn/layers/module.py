@@ -29,18 +29,19 @@ class Module:
         )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run ``forward``."""
         return self.forward(*args, **kwargs)
 
     # ------------------------------------------------------------------ what is inside
 
     def named_children(self) -> Iterator[tuple[str, "Module"]]:
-        """Modules that are attributes of this one."""
+        """Yield the modules that are attributes of this one."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
 
     def named_modules(self) -> Iterator[tuple[str, "Module"]]:
-        """This module under the name "" and all modules inside, each once."""
+        """Yield this module, under the name "", and all modules inside, each once."""
         seen: set[int] = set()
         waiting: list[tuple[str, Module]] = [("", self)]
         while waiting:
@@ -53,7 +54,7 @@ class Module:
             waiting.extend(reversed(children))
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Parameters by dotted name; one that has several names comes once, under its first."""
+        """Yield the parameters by dotted name; one with several names comes under its first."""
         seen: set[int] = set()
         for name, parameter in self._named_tensors():
             if id(parameter) not in seen:
@@ -61,19 +62,19 @@ class Module:
                 yield name, parameter
 
     def parameters(self) -> Iterator[Tensor]:
-        """Parameters, each once, in the order of ``named_parameters``."""
+        """Yield the parameters, each once, in the order of ``named_parameters``."""
         for _, parameter in self.named_parameters():
             yield parameter
 
     def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
-        """Random generators that modules inside keep for themselves (a seeded Dropout does)."""
+        """Yield the random generators that modules inside keep (a seeded Dropout has one)."""
         for prefix, module in self.named_modules():
             for name, value in vars(module).items():
                 if isinstance(value, np.random.Generator):
                     yield _join(prefix, name), value
 
     def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Every name of every parameter: one used in two places has two."""
+        """Yield every name of every parameter: one used in two places has two."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor) and not name.startswith("_") and value.is_leaf:
                 yield name, value
@@ -84,7 +85,7 @@ class Module:
     # ------------------------------------------------------------------ saving and loading
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Copies of all parameters by name."""
+        """Return copies of all parameters by name."""
         return {name: parameter.numpy().copy() for name, parameter in self._named_tensors()}
 
     def load_state_dict(
@@ -144,7 +145,7 @@ class Module:
         """
 
     def _holder(self, dotted_name: str) -> "Module":
-        """Module inside this one whose own attribute the dotted name is."""
+        """Return the module inside whose own attribute the dotted name is."""
         module = self
         for part in dotted_name.split(".")[:-1]:
             module = vars(module)[part]
@@ -184,7 +185,7 @@ class Module:
         return head + ("\n" + "\n".join(inside) + "\n)" if inside else ")")
 
     def extra_repr(self) -> str:
-        """Arguments to show in ``repr``."""
+        """Return the arguments to show in ``repr``."""
         return ""
 
 
@@ -193,6 +194,15 @@ def module_rng(seed: int | np.random.Generator | None) -> np.random.Generator:
     from minirnn.engine.random import generator
 
     return generator() if seed is None else np.random.default_rng(seed)
+
+
+def positive(place: str, name: str, value: int) -> int:
+    """Return a size as an int of at least 1, or say what is wrong with it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{place}: {name} must be an integer, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{place}: {name} must be at least 1, got {value}")
+    return int(value)
 
 
 def _join(prefix: str, name: str) -> str:

@@ -1,0 +1,482 @@
+"""What a kernel has to do for a cell: stages, products, what is stored where, what must be saved.
+
+A *stage* is a product of some vectors of the step with blocks of the recurrent matrix, followed by
+pointwise equations on its result. The level of an expression tells its stage: ``u.k @ v`` is one
+level above v; pointwise work is on the level of its highest argument. Backward the same rule holds,
+with ``pull`` (the product with the transposed blocks) in the place of ``@``.
+
+Buffers are named here and addressed by `minirnn.kernels.sequence`; each holds, for every row and
+every block of units, ``members`` vectors side by side. Their names:
+
+==============  =================================================================================
+``x.s``         W x_t + b_ih of the gates of segment s
+``saved``       what the backward pass, or a later stage, reads
+``prev.k``      state k before the step; ``next.k`` after it; ``below.k`` of the level below
+``operand.i``   the i-th vector computed inside the step that is multiplied with blocks
+``p.k``         vector parameter or constant k
+``ext.k``       backward: derivative that reaches state k from outside the recurrence
+``carry.k``     backward: derivative by state k, carried from step to step: read and stored at the
+                row after the step, then what is known of it for the row before the step stored
+                in ``carried.k``
+``inner.k``     backward: derivative by the value of state k inside its step, where it is watched
+``dx.s du.g``   backward: derivatives by wx.k of segment s, by u.k @ v of group g
+``dp.k``        backward: derivative by vector parameter k, row by row
+``pull.i``      backward: a product of an earlier stage that a later one reads again
+==============  =================================================================================
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from minirnn.equations.cell import Cell
+from minirnn.equations.derive import ZERO, Adjoints, is_previous, reverse
+from minirnn.equations.symbols import Symbol, add, leaf, postorder
+
+ACTIVATIONS = ("sigmoid", "tanh", "relu")
+# Nodes whose value is kept rather than computed again when a later stage or pass needs it.
+KEPT = (*ACTIVATIONS, "exp", "log", "sqrt", "rsqrt", "div", "pow", "product", "mean", "pull")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where a value lies: vector ``member`` of ``members`` of a unit block in a named buffer."""
+
+    buffer: str
+    member: int = 0
+    members: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Blocks of the recurrent matrix that are multiplied with the same vector: one product.
+
+    ``source`` is the buffer that holds the vector; ``carried`` names the state of the step before
+    whose derivative receives the transposed product, if the vector is that state.
+    """
+
+    index: int
+    operand: Symbol
+    blocks: tuple[str, ...]
+    products: tuple[Symbol, ...]
+    level: int
+    source: str
+    carried: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One stage: products into accumulators, then values computed and stored.
+
+    ``groups``: the products, as indices of groups; ``accumulators``: node -> (position among this
+    stage's groups, member); ``sources``: node -> slot it is loaded from; ``stores``: (slot, node);
+    ``watched``: stores that only a watched pass makes.
+    """
+
+    groups: tuple[int, ...]
+    accumulators: dict[Symbol, tuple[int, int]]
+    sources: dict[Symbol, Slot]
+    stores: tuple[tuple[Slot, Symbol], ...]
+    watched: tuple[tuple[Slot, Symbol], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """All that the kernels know of a cell.
+
+    ``segments``: the gates in the order of the columns of X, cut so that gates whose derivative is
+    that of a whole group of products share their buffer with it (``shared[g]`` is that segment).
+    ``drain``: the stage that ends the backward pass with the derivative by the initial states.
+    """
+
+    cell: Cell
+    groups: tuple[Group, ...]
+    segments: tuple[tuple[str, ...], ...]
+    shared: dict[int, int]
+    saved: tuple[Symbol, ...]
+    forward: tuple[Stage, ...]
+    backward: tuple[Stage, ...]
+    drain: Stage
+    operands: tuple[Symbol, ...]
+    gate_slots: dict[str, Slot]
+    vectors: tuple[str, ...]
+    pulls: int
+    means: bool
+    digest: str = field(default="")
+
+
+def levels(roots: Iterable[Symbol], known: frozenset[Symbol] = frozenset()) -> dict[Symbol, int]:
+    """Return the level of every node below the roots; ``known`` nodes are given: level -1."""
+    level: dict[Symbol, int] = {}
+    for node in postorder(list(roots)):
+        below = [level[a] for a in node.operands]
+        if node in known or node.op in ("leaf", "const"):
+            level[node] = -1
+        elif node.op == "stop":
+            level[node] = below[0]
+        elif node.op == "product":
+            level[node] = 0 if is_previous(node.args[1]) else max(0, below[0]) + 1
+        elif node.op == "arrive":  # the product with which a backward step begins
+            level[node] = 0
+        elif node.op in ("pull", "mean"):
+            level[node] = max(0, *below) + 1
+        else:
+            level[node] = max(0, *below)
+    return level
+
+
+@lru_cache(maxsize=None)
+def plan(cell: Cell) -> Plan:
+    """Return the plan of a cell."""
+    return _Planner(cell).plan()
+
+
+class _Planner:
+    """Works out a plan; a class only because the steps share what they have found so far."""
+
+    def __init__(self, cell: Cell) -> None:
+        self.cell = cell
+        self.level = levels(cell.outputs)
+        self.order = postorder(cell.outputs)
+        self.position = {n: i for i, n in enumerate(self.order)}
+        self.states = {n: k for k, n in zip(cell.state, cell.outputs, strict=True)}
+        self.groups = self._groups()
+        self.operands = tuple(g.operand for g in self.groups if g.source.startswith("operand"))
+        self.operand_of = {n: i for i, n in enumerate(self.operands)}
+        self.gate_nodes = _gate_nodes(cell)
+        self.level |= levels(self.gate_nodes.values())
+        self.saved: dict[Symbol, int] = {}  # in order
+
+    def plan(self) -> Plan:
+        cell = self.cell
+        adjoints, seeds = self._adjoints()
+        self.adjoints = adjoints
+        du = {g.index: [adjoints.get(p, ZERO) for p in g.products] for g in self.groups}
+        dwx = {k: adjoints.get(leaf("wx", k), ZERO) for k in cell.gates}
+        self.segments, shared = self._segments(du, dwx)
+        roots = self._backward_roots(du, dwx, shared)
+        self._choose_saved([node for _, node in roots])
+        forward = self._forward_stages()  # may add to what is saved
+        backward, drain, pulls = self._backward_stages(roots, seeds)
+        forward = self._forward_stages()
+        made = Plan(
+            cell=cell, groups=self.groups, segments=self.segments, shared=shared,
+            saved=tuple(self.saved), forward=forward, backward=backward, drain=drain,
+            operands=self.operands,
+            gate_slots={k: s for k, n in self.gate_nodes.items() if (s := self._place(n))},
+            vectors=tuple(k for k in cell.vectors if leaf("p", k) in adjoints), pulls=pulls,
+            means=any(n.op == "mean" for n in (*self.order, *postorder(list(adjoints.values())))),
+        )  # fmt: skip
+        object.__setattr__(made, "digest", _digest(made))
+        return made
+
+    # The forward graph
+
+    def _groups(self) -> tuple[Group, ...]:
+        members: dict[Symbol, list[Symbol]] = {}
+        products = {n.args[0]: n for n in self.order if n.op == "product"}
+        for block in self.cell.products:  # in the cell's order
+            if block in products:
+                members.setdefault(products[block].args[1], []).append(products[block])
+        found, inner = [], 0
+        ordered = sorted(members.items(), key=lambda item: self.level[item[1][0]])
+        for index, (operand, nodes) in enumerate(ordered):
+            if is_previous(operand):
+                state = (operand.args[0] if operand.op == "stop" else operand).args[1]
+                source, carried = f"prev.{state}", None if operand.op == "stop" else state
+            else:
+                source, carried, inner = f"operand.{inner}", None, inner + 1
+            found.append(Group(
+                index, operand, tuple(n.args[0] for n in nodes), tuple(nodes),
+                self.level[nodes[0]], source, carried,
+            ))  # fmt: skip
+        return tuple(found)
+
+    def _place(self, node: Symbol) -> Slot | None:
+        """Where a value of the forward pass lies afterwards."""
+        if node.op == "leaf":
+            kind, name = node.args
+            return None if kind in ("wx", "time") else Slot(f"{kind}.{name}")
+        if node in self.saved:
+            return Slot("saved", self.saved[node], len(self.saved))
+        if node in self.states:
+            return Slot(f"next.{self.states[node]}")
+        if node in self.operand_of:
+            return Slot(f"operand.{self.operand_of[node]}")
+        return None
+
+    def _save(self, node: Symbol) -> None:
+        self.saved.setdefault(node, len(self.saved))
+
+    def _cut(self, node: Symbol) -> set[Symbol]:
+        """Return the values that have to be kept so that this one can be had again."""
+        if node.op in ("const", "lt", "le") and not node.operands:
+            return set()
+        if self._place(node) or (node.op == "leaf" and node.args[0] == "time"):
+            return set()
+        if node.op in KEPT or node.op == "leaf":
+            return {node}
+        parts: set[Symbol] = set().union(*(self._cut(a) for a in node.operands))
+        # Keeping two or more parts of a sum is dearer than keeping the sum.
+        if len(parts) > 1 and node.op not in ("lt", "le", "where", "mod"):
+            return {node}
+        return parts
+
+    def _choose_saved(self, roots: list[Symbol]) -> None:
+        """Save what the backward roots read of the forward pass, and the gates for `watch`."""
+        forward = set(self.order)
+        needed: list[Symbol] = []
+        seen: set[Symbol] = set()
+        stack = list(reversed(roots))
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            seen.add(node)
+            if node in forward:
+                needed.append(node)
+            else:
+                stack.extend(reversed(node.operands))
+        gates = list(self.gate_nodes.values())
+        for node in sorted(needed, key=lambda n: n.op not in KEPT):  # what is kept anyway first
+            for part in sorted(self._cut(node), key=self.position.__getitem__):
+                self._save(part)
+        for node in gates:
+            if not self._place(node):
+                self._save(node)
+
+    def _forward_stages(self) -> tuple[Stage, ...]:
+        cell = self.cell
+        roots = [(Slot(f"next.{k}"), n) for k, n in zip(cell.state, cell.outputs, strict=True)]
+        roots += [(Slot(f"operand.{i}"), n) for i, n in enumerate(self.operands)]
+        count = 1 + max(max(0, self.level[n]) for _, n in roots)
+        stages: list[Stage] = []
+        for level in range(count):
+            while True:  # what a later stage reads of an earlier one is saved: until nothing is new
+                before = len(self.saved)
+                saved = [(Slot("saved", i, before), n) for n, i in self.saved.items()]
+                stores = [(s, n) for s, n in (*roots, *saved) if max(0, self.level[n]) == level]
+                groups = [g for g in self.groups if g.level == level]
+                stage = self._forward_stage(level, groups, stores)
+                if len(self.saved) == before:
+                    break
+            stages.append(stage)
+        return tuple(stages)
+
+    def _forward_stage(
+        self, level: int, groups: list[Group], stores: list[tuple[Slot, Symbol]]
+    ) -> Stage:
+        accumulators = {
+            p: (pos, m) for pos, g in enumerate(groups) for m, p in enumerate(g.products)
+        }
+        sources: dict[Symbol, Slot] = {}
+        stack, seen = [n for _, n in stores], set()
+        while stack:
+            node = stack.pop()
+            if node in seen or node in accumulators:
+                continue
+            seen.add(node)
+            if node.op == "leaf" and node.args[0] == "wx":
+                sources[node] = self._wx_slot(node.args[1], "x")
+            elif node.op == "leaf" and node.args[0] != "time":
+                sources[node] = Slot(f"{node.args[0]}.{node.args[1]}")
+            elif -1 < self.level[node] < level and (slot := self._place(node)):
+                sources[node] = slot
+            elif self.level[node] < level and node.op in KEPT:
+                self._save(node)
+                sources[node] = Slot("saved", self.saved[node], len(self.saved))
+            else:
+                stack.extend(node.operands)
+        return Stage(tuple(g.index for g in groups), accumulators, sources, tuple(stores))
+
+    def _wx_slot(self, gate: str, buffer: str) -> Slot:
+        for s, names in enumerate(self.segments):
+            if gate in names:
+                return Slot(f"{buffer}.{s}", names.index(gate), len(names))
+        raise KeyError(gate)
+
+    # The backward graph
+
+    def _adjoints(self) -> tuple[Adjoints, dict[str, Symbol]]:
+        """Derive the adjoints; the seed of state k is what arrives from outside the step."""
+        seeds = {}
+        for k in self.cell.state:
+            seed = add(leaf("carry", k), leaf("ext", k))
+            for g in self.groups:
+                if g.carried == k:
+                    seed = add(seed, Symbol("arrive", g.index))
+            seeds[k] = seed
+        return reverse(list(self.cell.outputs), [seeds[k] for k in self.cell.state]), seeds
+
+    def _segments(
+        self, du: dict[int, list[Symbol]], dwx: dict[str, Symbol]
+    ) -> tuple[tuple[tuple[str, ...], ...], dict[int, int]]:
+        segments: list[tuple[str, ...]] = []
+        shared: dict[int, int] = {}
+        left = list(self.cell.gates)
+        for g in self.groups:
+            if all(k in left and dwx[k] is d for k, d in zip(g.blocks, du[g.index], strict=True)):
+                shared[g.index] = len(segments)
+                segments.append(g.blocks)
+                left = [k for k in left if k not in g.blocks]
+        if left:
+            segments.append(tuple(left))
+        return tuple(segments), shared
+
+    def _backward_roots(
+        self, du: dict[int, list[Symbol]], dwx: dict[str, Symbol], shared: dict[int, int]
+    ) -> list[tuple[Slot, Symbol]]:
+        cell = self.cell
+        roots = [(self._wx_slot(k, "dx"), dwx[k]) for k in cell.gates]
+        for g in self.groups:
+            if g.index not in shared:
+                n = len(g.blocks)
+                roots += [(Slot(f"du.{g.index}", m, n), d) for m, d in enumerate(du[g.index])]
+        get = self.adjoints.get
+        roots += [(Slot(f"dp.{k}"), d) for k in cell.vectors if (d := get(leaf("p", k)))]
+        if "below" in cell.arguments:
+            roots += [(Slot(f"dbelow.{k}"), get(leaf("below", k), ZERO)) for k in cell.state]
+        roots += [(Slot(f"carried.{k}"), get(leaf("prev", k), ZERO)) for k in cell.state]
+        return roots
+
+    def _backward_stages(
+        self, roots: list[tuple[Slot, Symbol]], seeds: dict[str, Symbol]
+    ) -> tuple[tuple[Stage, ...], Stage, int]:
+        forward = frozenset(self.order)
+        inner = [
+            (Slot(f"inner.{k}"), self.adjoints.get(n, ZERO))
+            for k, n in zip(self.cell.state, self.cell.outputs, strict=True)
+        ]
+        level = levels([n for _, n in (*roots, *inner)] + list(seeds.values()), forward)
+        pulls = sorted((n for n in level if n.op == "pull"), key=lambda n: (level[n], n.args[0]))
+        pull_of = {n: i for i, n in enumerate(pulls)}
+        last = max(0, *level.values())
+        of = {g.blocks: g for g in self.groups}
+        kept: dict[Symbol, Slot] = {}  # values of this pass that a later stage reads
+        arriving = {seeds[k]: Slot(f"carry.{k}") for k in seeds}
+
+        def at(node: Symbol, slot: Slot) -> int:
+            # carried.k lies where carry.k lay: nothing may read that any more.
+            return last if slot.buffer.startswith("carried") else max(0, level[node])
+
+        def stage(index: int) -> Stage:
+            if index == 0:
+                groups = [g for g in self.groups if g.carried]
+                acc = {Symbol("arrive", g.index): (i, 0) for i, g in enumerate(groups)}
+            else:
+                here = [n for n in pulls if level[n] == index]
+                groups = [_group_of(of, n) for n in here]
+                acc = {n: (i, 0) for i, n in enumerate(here)}
+            stores = [(s, n) for s, n in roots if at(n, s) == index]
+            watched = [(s, n) for s, n in inner if at(n, s) == index]
+            if index == 0:
+                watched += [(s, n) for n, s in arriving.items() if n not in kept]
+            stores += [(s, n) for n, s in kept.items() if max(0, level[n]) == index]
+            sources = self._backward_sources(index, level, acc, [*stores, *watched], arriving, kept,
+                                             pull_of, forward)  # fmt: skip
+            return Stage(tuple(g.index for g in groups), acc, sources, tuple(stores), tuple(watched))
+
+        while True:
+            before = len(kept)
+            stages = tuple(stage(i) for i in range(last + 1))
+            if len(kept) == before:
+                break
+        begin = stages[0]
+        stores = tuple((s, n) for n, s in arriving.items())
+        sources = {leaf("carry", k): Slot(f"carry.{k}") for k in self.cell.state}
+        sources |= {leaf("ext", k): Slot(f"ext.{k}") for k in self.cell.state}
+        drain = Stage(begin.groups, begin.accumulators, sources, stores)
+        return stages, drain, len(pulls)
+
+    def _backward_sources(
+        self, index: int, level: dict[Symbol, int], acc: dict[Symbol, tuple[int, int]],
+        stores: list[tuple[Slot, Symbol]], arriving: dict[Symbol, Slot], kept: dict[Symbol, Slot],
+        pull_of: dict[Symbol, int], forward: frozenset[Symbol],
+    ) -> dict[Symbol, Slot]:  # fmt: skip
+        sources: dict[Symbol, Slot] = {}
+        stack, seen = [n for _, n in stores], set()
+        while stack:
+            node = stack.pop()
+            if node in seen or node in acc:
+                continue
+            seen.add(node)
+            if node in forward and (slot := self._place(node)):
+                sources[node] = slot
+            elif node.op == "leaf" and node.args[0] in ("carry", "ext", "p", "prev", "below"):
+                sources[node] = Slot(f"{node.args[0]}.{node.args[1]}")
+            elif index > 0 and node in arriving:
+                kept[node] = sources[node] = arriving[node]
+            elif node.op == "pull":  # of an earlier stage
+                kept[node] = sources[node] = Slot(f"pull.{pull_of[node]}")
+            else:
+                stack.extend(node.operands)
+        return sources
+
+
+def _group_of(groups: dict[tuple[str, ...], Group], pull: Symbol) -> Group:
+    for blocks, g in groups.items():
+        if set(pull.args[0]) <= set(blocks):
+            return g
+    raise KeyError(pull)
+
+
+def _gate_nodes(cell: Cell) -> dict[str, Symbol]:
+    """Return for each gate and block what `watch` shows.
+
+    That is the first sigmoid, tanh or relu that every path from ``wx.k`` and ``u.k @ v`` to a
+    returned state passes; if there is none, ``wx.k + u.k @ v``.
+    """
+    order = postorder(cell.outputs)
+    products = {n.args[0]: n for n in order if n.op == "product"}
+    users: dict[Symbol, list[Symbol]] = {}
+    for node in order:
+        for a in node.operands:
+            users.setdefault(a, []).append(node)
+    outputs = set(cell.outputs)
+    found: dict[str, Symbol] = {}
+    for k in dict.fromkeys((*cell.gates, *cell.products)):
+        starts = [n for n in (leaf("wx", k), products.get(k)) if n is not None and n in set(order)]
+        if not starts:
+            continue
+
+        def escapes(gate: Symbol, starts: list[Symbol] = starts) -> bool:
+            stack, seen = list(starts), {gate}
+            while stack:
+                node = stack.pop()
+                if node in seen:
+                    continue
+                seen.add(node)
+                if node in outputs:
+                    return True
+                stack.extend(users.get(node, ()))
+            return False
+
+        gates = (n for n in order if n.op in ACTIVATIONS and not escapes(n))
+        found[k] = next(gates, add(*starts) if len(starts) == 2 else starts[0])
+    return found
+
+
+def _digest(made: Plan) -> str:
+    """Return a name for the plan: equal plans, and only those, have equal digests."""
+    number: dict[Symbol, int] = {}
+
+    def write(node: Symbol) -> int:
+        for n in postorder([node]):
+            if n not in number:
+                parts = [number[a] if isinstance(a, Symbol) else repr(a) for a in n.args]
+                number[n] = len(number)
+                text.append(f"{number[n]}={n.op}{parts}")
+        return number[node]
+
+    text: list[str] = [repr((made.cell.gates, made.cell.state, made.segments, made.shared))]
+    for stage in (*made.forward, *made.backward, made.drain):
+        text.append(f"stage {stage.groups}")
+        for node, where in (*stage.accumulators.items(), *stage.sources.items()):
+            number_of = write(node)
+            text.append(f"{number_of}<-{where}")
+        for slot, node in (*stage.stores, *stage.watched):
+            number_of = write(node)
+            text.append(f"{slot}<-{number_of}")
+        text.append(str(len(stage.watched)))
+    return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]
