@@ -1,0 +1,113 @@
+"""Losses: cross-entropy of class scores, mean squared error."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minirnn.engine.ops import log_softmax
+from minirnn.engine.tape import record
+from minirnn.engine.tensor import Tensor, as_tensor
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def cross_entropy(
+    logits: Any, targets: Any, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """Cross-entropy of softmax(logits) against class numbers: -log softmax(logits)[target].
+
+    Parameters
+    ----------
+    logits : (..., V), one score per class on the last axis
+    targets : integers (...), in [0, V) or ``ignore_index``
+    ignore_index : int
+        Targets of this value count for nothing, neither in the mean nor in the gradient.
+    reduction : "mean" over the targets that count, "sum", or "none" for the shape (...)
+
+    Nothing overflows, however large the logits: the largest of a row is taken off first.
+    """
+    _check_reduction("cross_entropy", reduction)
+    scores = as_tensor(logits)
+    ids = _checked_targets(scores, targets, ignore_index)
+    counts = ids != ignore_index
+    rows, chosen = np.arange(ids.size), np.where(counts, ids, 0).reshape(-1)
+    weight = counts.reshape(-1).astype(scores.dtype)
+    if reduction == "mean":
+        total = int(counts.sum())
+        weight /= max(total, 1)
+
+    # loss = log sum exp(x) - x[target], x less its largest entry
+    x = scores.numpy().reshape(-1, scores.shape[-1])
+    with np.errstate(invalid="ignore"):  # an infinite score gives NaN, silently as in PyTorch
+        x = x - x.max(-1, keepdims=True)
+        e = np.exp(x)
+        z = e.sum(-1)
+        each = np.where(weight > 0, np.log(z) - x[rows, chosen], 0)
+    if reduction == "none":
+        value = each.reshape(ids.shape)
+    elif reduction == "mean" and total == 0:
+        value = np.array(np.nan)
+    else:
+        value = (each * weight).sum()
+
+    def vjp(dloss: NDArray[Any]) -> tuple[NDArray[Any]]:
+        # dx = dloss * weight * (softmax(x) - [k == target])
+        d = (weight * np.broadcast_to(dloss, ids.shape).reshape(-1)) / z
+        dx = e * d[:, None]
+        dx[rows, chosen] -= d * z
+        return (dx.reshape(scores.shape),)
+
+    def replay(scores: Tensor) -> tuple[Tensor]:
+        """Compute the same from the engine's operations, for derivatives of derivatives."""
+        picked = log_softmax(scores, -1).reshape(-1, scores.shape[-1])[rows, chosen]
+        each = -picked * weight
+        return (each.reshape(ids.shape) if reduction == "none" else each.sum(),)
+
+    value = np.asarray(value, dtype=scores.dtype)
+    return record([value], [scores], vjp, replay=replay, name="cross_entropy")[0]
+
+
+def mse_loss(a: Any, b: Any, reduction: str = "mean") -> Tensor:
+    """Squared error (a - b)^2 of two arrays of one shape, reduced by "mean", "sum" or "none"."""
+    _check_reduction("mse_loss", reduction)
+    a, b = as_tensor(a), as_tensor(b)
+    if a.shape != b.shape:
+        raise ValueError(
+            f"mse_loss: a and b must have one shape, got {a.shape} and {b.shape}; "
+            "broadcasting here would compare every entry with every other"
+        )
+    difference = a - b
+    square = difference * difference
+    if reduction == "none":
+        return square
+    return square.mean() if reduction == "mean" else square.sum()
+
+
+def _check_reduction(place: str, reduction: str) -> None:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{place}: reduction must be one of {REDUCTIONS}, got {reduction!r}")
+
+
+def _checked_targets(logits: Tensor, targets: Any, ignore_index: int) -> NDArray[Any]:
+    """Return the targets as int64, or say what is wrong with them."""
+    ids = np.asarray(targets.numpy() if isinstance(targets, Tensor) else targets)
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise TypeError(
+            f"cross_entropy: targets must be integers, one class number per row, got {ids.dtype}"
+        )
+    if logits.ndim == 0 or ids.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"cross_entropy: logits (..., V) need targets (...), got logits {logits.shape} and "
+            f"targets {ids.shape}; the classes are on the last axis"
+        )
+    ids = ids.astype(np.int64)
+    classes = logits.shape[-1]
+    wrong = (ids != ignore_index) & ((ids < 0) | (ids >= classes))
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"cross_entropy: targets must be in [0, V={classes}) or ignore_index={ignore_index}, "
+            f"got {int(ids[where])} at {where}"
+        )
+    return ids
