@@ -29,25 +29,23 @@ def step(cell, w, x, state, t=0):
     """
     units = state[0].shape[-1]
     weight = blocks_of(cell.products, w["weight_hh"])
-    biased = [k for k in cell.products if k not in cell.unbiased]
-    bias = blocks_of(biased, w["bias_hh"]) if "bias_hh" in w else {}
+    bias = blocks_of(cell.biased, w["bias_hh"]) if "bias_hh" in w else {}
     wx = x @ w["weight_ih"].T + w.get("bias_ih", 0.0)
     wx = dict(zip(cell.gates, np.split(wx, len(cell.gates), axis=-1), strict=True))
     p = {name: w[f"vector_{name}"] for name in cell.vectors}
-    for name, values in dict(cell.constants or {}).items():
+    for name, values in cell.constants.items():
         p[name] = np.array([values[j * len(values) // units] for j in range(units)])
     optional = {
         "p": SimpleNamespace(**p),
         "below": SimpleNamespace(**{k: np.zeros_like(state[0]) for k in cell.state}),
         "t": t,
     }
-    new = cell.function(
+    return cell(
         SimpleNamespace(**wx),
         SimpleNamespace(**{k: Block(weight[k], bias.get(k, 0.0)) for k in cell.products}),
         SimpleNamespace(**dict(zip(cell.state, state, strict=True))),
-        **{k: v for k, v in optional.items() if k in cell.arguments},
+        **optional,
     )
-    return tuple(new) if len(cell.state) > 1 else (new[0] if isinstance(new, tuple) else new,)
 
 
 def run(cell, w, x, state0):

@@ -1,12 +1,10 @@
 """Settings of the whole suite: Hypothesis profiles, the seeded generator, the full matrix."""
 
-import os
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-FULL_MATRIX = os.environ.get("MINIRNN_CONFORMANCE", "") not in ("", "0")
+from tests.matrix import FULL_MATRIX
 
 # No deadline: the first call of a kernel compiles it. Derandomized: a run says the same everywhere;
 # `--hypothesis-profile=explore` draws anew each time.

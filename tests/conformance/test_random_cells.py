@@ -1,0 +1,38 @@
+"""Cells that Hypothesis makes up pass what the registry's cells pass.
+
+Every new cell is compiled, which takes seconds: few examples, and no shrinking.
+"""
+
+import pytest
+from hypothesis import Phase, given, settings
+
+from tests.conformance.checks import CHECKS
+from tests.conformance.numeric import NUMERIC_CHECKS
+from tests.conformance.watching import (
+    WATCH_CHECKS,
+    carried_gradients_obey_the_recurrence_with_the_numeric_jacobian,
+)
+from tests.matrix import FULL_MATRIX
+from tests.strategies import cases, programs, smooth_programs
+
+few = settings(max_examples=16 if FULL_MATRIX else 4, phases=(Phase.explicit, Phase.generate))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float64", pytest.param("float32", marks=pytest.mark.conformance)]
+)
+@few
+@given(program=programs(), case=cases())
+def test_a_cell_made_up_from_the_grammar_conforms(dtype, program, case):
+    cell = program.cell()
+    for check in CHECKS + WATCH_CHECKS:
+        check(cell, case, dtype)
+
+
+@few
+@given(program=smooth_programs(), case=cases(max_steps=5, max_batch=3, units=(1, 2, 3, 5)))
+def test_a_smooth_cell_made_up_from_the_grammar_agrees_with_numeric_derivatives(program, case):
+    cell = program.cell()
+    for check in NUMERIC_CHECKS:
+        check(cell, case)
+    carried_gradients_obey_the_recurrence_with_the_numeric_jacobian(cell, case)

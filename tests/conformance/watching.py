@@ -1,0 +1,145 @@
+"""What ``watch`` shows must agree with the reference, with itself and with the gradients."""
+
+from dataclasses import replace
+
+import numpy as np
+
+import minirnn
+from minirnn.layers.reference import use_reference
+from tests import arrays
+from tests.conformance import harness
+from tests.conformance.harness import TOLERANCE, assert_close
+
+RECORDS = ("states", "state_grads", "carried_grads", "gates", "gate_grads", "recurrent_gate_grads")
+
+
+def watched(layer, data, lengths=None):
+    """Run forward and backward under ``watch``; returns the window and the run's results."""
+    with minirnn.watch(layer) as seen:
+        results = harness.run(layer, data, lengths)
+    return seen, results
+
+
+def views(seen, case):
+    """Every level and direction of a layer, by (level, direction)."""
+    places = [(j, d) for j in range(case.L) for d in range(1 + case.bidirectional)]
+    return {place: seen[place] for place in places}
+
+
+def every_record_equals_the_reference(cell, case, dtype):
+    """States, gates and all gradients, of every level and direction."""
+    layer = harness.build(cell, case, dtype)
+    data = harness.draw(layer, case, dtype)
+    fused, results = watched(layer, data, case.lengths)
+    with use_reference():
+        expected, _ = watched(layer, data, case.lengths)
+    plain = harness.run(layer, data, case.lengths)
+    harness.assert_all_same_bits(results, plain)  # watching changes nothing
+    theirs = views(expected, case)
+    for place, view in views(fused, case).items():
+        for record in RECORDS:
+            actual, wanted = getattr(view, record), getattr(theirs[place], record)
+            assert set(actual) == set(wanted), record
+            for name in wanted:
+                label = f"{record}[{name}] of {place}"
+                assert_close(actual[name], wanted[name], TOLERANCE[dtype], label)
+
+
+def gate_gradients_sum_to_the_gradients_of_the_weights(cell, case, dtype):
+    """``dW_ih = sum gate_grads^T x``; biases are plain sums; row 0 of carried_grads is d state0."""
+    case = replace(case, L=1, bidirectional=False, bias=True)
+    layer = harness.build(cell, case, dtype)
+    data = harness.draw(layer, case, dtype)
+    seen, results = watched(layer, data, case.lengths)
+    equations, tolerance = layer.cell, TOLERANCE[dtype]
+
+    by_gate = np.stack([seen.gate_grads[k] for k in equations.gates], axis=2)  # (T, B, G, H)
+    weight_ih = np.einsum("tbgh,tbi->ghi", by_gate, data.x).reshape(-1, case.I)
+    assert_close(weight_ih, results["d weight_ih_l0"], tolerance, "weight_ih")
+    assert_close(by_gate.sum((0, 1)).ravel(), results["d bias_ih_l0"], tolerance, "bias_ih")
+    by_block = np.concatenate([seen.recurrent_gate_grads[k].sum((0, 1)) for k in equations.biased])
+    assert_close(by_block, results["d bias_hh_l0"], tolerance, "bias_hh")
+    for k in equations.state:
+        assert_close(seen.carried_grads[k][0], results[f"d state0.{k}"][0], tolerance, k)
+
+
+def the_records_of_a_pullback_are_those_of_backward(cell, case, dtype):
+    """``pullback`` of the same cotangents, any number of times, also before backward."""
+    case = replace(case, L=1, bidirectional=False)
+    layer = harness.build(cell, case, dtype)
+    data = harness.draw(layer, case, dtype)
+    seen, _ = watched(layer, data, case.lengths)
+    d_state = harness.pack(tuple(d[0] for d in data.d_state))
+    for _ in range(2):
+        back = seen.pullback(d_output=data.d_output, d_state=d_state)
+        for record in ("state_grads", "carried_grads", "gate_grads", "recurrent_gate_grads"):
+            for name, value in getattr(seen, record).items():
+                label = f"{record}[{name}]"
+                assert_close(getattr(back, record)[name], value, TOLERANCE[dtype], label)
+
+
+def a_pullback_is_linear(cell, case, dtype):
+    """The pullback of 2 a - 3 b is 2 times that of a minus 3 times that of b."""
+    case = replace(case, L=1, bidirectional=False)
+    layer = harness.build(cell, case, dtype)
+    data = harness.draw(layer, case, dtype)
+    other = harness.draw(layer, replace(case, seed=case.seed + 1), dtype)
+    seen, _ = watched(layer, data, case.lengths)
+
+    def pull(d_output, d_state):
+        return seen.pullback(d_output=d_output, d_state=harness.pack(tuple(d_state)))
+
+    ours, theirs = [d[0] for d in data.d_state], [d[0] for d in other.d_state]
+    a, b = pull(data.d_output, ours), pull(other.d_output, theirs)
+    both = pull(
+        2 * data.d_output - 3 * other.d_output,
+        [2 * one - 3 * two for one, two in zip(ours, theirs, strict=True)],
+    )
+    for k in layer.cell.state:
+        wanted = 2 * a.carried_grads[k] - 3 * b.carried_grads[k]
+        scale = np.abs(a.carried_grads[k]).max() + np.abs(b.carried_grads[k]).max() + 1e-30
+        # Relative to the terms: their difference may cancel.
+        error = np.abs(both.carried_grads[k] - wanted).max() / scale
+        assert error <= 5 * TOLERANCE[dtype], (k, error)
+
+
+WATCH_CHECKS = (
+    every_record_equals_the_reference,
+    gate_gradients_sum_to_the_gradients_of_the_weights,
+    the_records_of_a_pullback_are_those_of_backward,
+    a_pullback_is_linear,
+)
+
+
+def carried_gradients_obey_the_recurrence_with_the_numeric_jacobian(cell, case):
+    """``delta_t = eps_t + J^T delta_{t+1}``, J by complex step through the cell's function."""
+    case = replace(
+        case, T=min(case.T, 4), B=min(case.B, 2), H=min(case.H, 5), L=1, bidirectional=False,
+        lengths=None, bias=True,
+    )  # fmt: skip
+    layer = harness.build(cell, case)
+    data = harness.draw(layer, case)
+    seen, _ = watched(layer, data)
+    w, names = harness.parameters(layer), layer.cell.state
+    carried = np.concatenate([seen.carried_grads[k] for k in names], axis=-1)  # (T+1, B, S)
+    eps = np.zeros_like(carried)
+    eps[1:, :, : case.H] = data.d_output
+    eps[-1] += np.concatenate([d[0] for d in data.d_state], axis=-1)
+    assert_close(carried[-1], eps[-1], 1e-12, "last row")
+    for t in range(case.T):
+        state = [seen.states[k][t] for k in names]
+        jacobian = step_jacobian(layer.cell, w, data.x[t], state, t)
+        wanted = eps[t] + np.einsum("bij,bi->bj", jacobian, carried[t + 1])
+        assert_close(carried[t], wanted, 1e-9, f"row {t}")
+
+
+def step_jacobian(cell, w, x, state, t):
+    """Jacobian of one step by complex step: (B, S, S), entry [b, i, j] = d new[i] / d old[j]."""
+    old = np.concatenate(state, axis=-1)
+    columns = []
+    for j in range(old.shape[-1]):
+        moved = old.astype(complex)
+        moved[:, j] += 1e-30j
+        new = arrays.step(cell, w, x, tuple(np.split(moved, len(state), axis=-1)), t)
+        columns.append(np.concatenate(new, axis=-1).imag / 1e-30)
+    return np.stack(columns, axis=-1)
