@@ -1,0 +1,74 @@
+"""The autodiff engine: tensors, a tape, operations with their derivatives. NumPy only."""
+
+from minirnn.engine.functional import grad
+from minirnn.engine.linear import einsum, embedding, matmul
+from minirnn.engine.pointwise import (
+    abs,
+    clip,
+    exp,
+    log,
+    maximum,
+    minimum,
+    relu,
+    rsqrt,
+    sigmoid,
+    sqrt,
+    tanh,
+    where,
+)
+from minirnn.engine.random import manual_seed
+from minirnn.engine.reductions import log_softmax, logsumexp, max, mean, min, softmax, sum
+from minirnn.engine.movement import (
+    concat,
+    flip,
+    pad,
+    permute,
+    reshape,
+    split,
+    stack,
+    transpose,
+    unbind,
+)
+from minirnn.engine.tape import enable_grad, is_grad_enabled, no_grad, record
+from minirnn.engine.tensor import Tensor
+
+__all__ = [
+    "Tensor",
+    "abs",
+    "clip",
+    "concat",
+    "einsum",
+    "embedding",
+    "enable_grad",
+    "exp",
+    "flip",
+    "grad",
+    "is_grad_enabled",
+    "log",
+    "log_softmax",
+    "logsumexp",
+    "manual_seed",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "no_grad",
+    "pad",
+    "permute",
+    "record",
+    "relu",
+    "reshape",
+    "rsqrt",
+    "sigmoid",
+    "softmax",
+    "split",
+    "sqrt",
+    "stack",
+    "sum",
+    "tanh",
+    "transpose",
+    "unbind",
+    "where",
+]

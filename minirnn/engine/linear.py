@@ -1,0 +1,182 @@
+"""Products, and picking rows: matmul, einsum, indexing, embedding."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minirnn.engine.dual import expand, like, same_dtype, sum_to, tensor
+from minirnn.engine.pointwise import Operand
+from minirnn.engine.movement import _view
+from minirnn.engine.tape import Grad, Value, emit
+
+if TYPE_CHECKING:
+    from minirnn.engine.tensor import Tensor
+
+
+def matmul(a: Operand, b: Operand) -> "Tensor":
+    """Return the matrix product, with vectors and leading batch dimensions as in PyTorch."""
+    a, b = tensor(a, "matmul", "left operand"), tensor(b, "matmul", "right operand")
+    same_dtype("matmul", (a, b))
+    x, y = a._data, b._data
+    if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
+        raise ValueError(
+            f"matmul: the last dimension of the left operand must be the second to last of the "
+            f"right one, got shapes {x.shape} and {y.shape}; transpose(-1, -2) turns one around"
+        )
+    if x.ndim == 1 or y.ndim == 1:
+        return _matmul_vector(a, b)
+    if y.ndim == 2 and x.ndim > 2:
+        # One product of all rows: faster than one for each index of the batch.
+        rows = a.reshape((-1, x.shape[-1])) if x.size else a
+        if rows is not a:
+            return matmul(rows, b).reshape((*x.shape[:-1], y.shape[-1]))
+    try:
+        z = np.matmul(x, y)
+    except ValueError:
+        raise ValueError(
+            f"matmul: batch dimensions must broadcast, got shapes {x.shape} and {y.shape}"
+        ) from None
+
+    def vjp(d: Grad) -> tuple[Grad, Grad]:
+        u, v = like(d, a, b)
+        return (
+            sum_to(d @ v.swapaxes(-1, -2), a) if a.requires_grad else None,
+            sum_to(u.swapaxes(-1, -2) @ d, b) if b.requires_grad else None,
+        )
+
+    return emit(z, (a, b), vjp, "matmul")
+
+
+def _matmul_vector(a: "Tensor", b: "Tensor") -> "Tensor":
+    """`matmul` where an operand is a vector: as a matrix of one row or column."""
+    x, y = a._data, b._data
+    rows = a.reshape((1, -1)) if x.ndim == 1 else a
+    columns = b.reshape((-1, 1)) if y.ndim == 1 else b
+    product = matmul(rows, columns)
+    shape = list(product._data.shape)
+    if y.ndim == 1:
+        del shape[-1]
+    if x.ndim == 1:
+        del shape[-1 if y.ndim == 1 else -2]
+    return product.reshape(tuple(shape))
+
+
+def einsum(equation: str, *operands: Operand) -> "Tensor":
+    """Sum products over indices; each operand's indices are letters, ``...`` is not supported."""
+    tensors = tuple(tensor(t, "einsum", f"operand {i}") for i, t in enumerate(operands))
+    same_dtype("einsum", tensors)
+    inputs, output = _subscripts(equation, tensors)
+    sizes = {
+        k: n for s, t in zip(inputs, tensors, strict=True) for k, n in zip(s, t.shape, strict=True)
+    }
+    y = np.einsum(",".join(inputs) + "->" + output, *[t._data for t in tensors], optimize=True)
+
+    def vjp(d: Grad) -> list[Grad]:
+        return [
+            _einsum_vjp(d, i, inputs, output, tensors, sizes) if t.requires_grad else None
+            for i, t in enumerate(tensors)
+        ]
+
+    return emit(y, tensors, vjp, "einsum")
+
+
+def _subscripts(equation: str, tensors: "tuple[Tensor, ...]") -> tuple[list[str], str]:
+    """Split and check an equation; without ``->`` the output is what occurs once, in order."""
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    if not arrow:
+        output = "".join(sorted(k for k in set(left) - {","} if left.count(k) == 1))
+    shapes = [t.shape for t in tensors]
+    if len(inputs) != len(tensors) or [len(s) for s in inputs] != [len(s) for s in shapes]:
+        raise ValueError(
+            f"einsum: {equation!r} must give each operand one letter per dimension, got shapes "
+            f"{shapes}; write every index out"
+        )
+    if any(len(set(s)) != len(s) for s in (*inputs, output)) or not set(output) <= set(left):
+        raise ValueError(
+            f"einsum: {equation!r} must not repeat a letter within one operand, and every letter "
+            f"of the output must occur in an operand; take a diagonal by indexing first"
+        )
+    sizes: dict[str, int] = {}
+    for subscript, shape in zip(inputs, shapes, strict=True):
+        for k, n in zip(subscript, shape, strict=True):
+            if sizes.setdefault(k, n) != n:
+                raise ValueError(
+                    f"einsum: index {k!r} of {equation!r} must have one size, got shapes {shapes}"
+                )
+    return inputs, output
+
+
+def _einsum_vjp(
+    d: Grad,
+    i: int,
+    inputs: list[str],
+    output: str,
+    tensors: "tuple[Tensor, ...]",
+    sizes: dict[str, int],
+) -> Grad:
+    """Gradient of operand i: the same sum with the output in its place."""
+    others = [s for j, s in enumerate(inputs) if j != i]
+    values = [t for j, t in enumerate(tensors) if j != i]
+    present = set(output).union(*others)
+    target = "".join(k for k in inputs[i] if k in present)
+    equation = ",".join([output, *others]) + "->" + target
+    if isinstance(d, Value):
+        result: Any = einsum(equation, d, *values)
+    else:
+        result = np.einsum(equation, d, *[v._data for v in values], optimize=True)
+    # An index that no one else has was summed over: every entry gets the same.
+    result = result.reshape(tuple(sizes[k] if k in present else 1 for k in inputs[i]))
+    return expand(result, tuple(sizes[k] for k in inputs[i]))
+
+
+def getitem(a: "Tensor", key: Any) -> "Tensor":
+    """Return ``a[key]``: integers, slices, None, ..., integer and bool arrays."""
+    parts = key if isinstance(key, tuple) else (key,)
+    if any(isinstance(part, Value) for part in parts):
+        raise TypeError("[]: an index must be integers, slices or arrays, got a Tensor of floats")
+    basic = all(
+        part is None
+        or part is Ellipsis
+        or isinstance(part, int | slice | np.integer)
+        and not isinstance(part, bool)
+        for part in parts
+    )
+    if not basic:
+        # Copies: an index array may be written before backward.
+        parts = tuple(np.array(p) if isinstance(p, np.ndarray | list) else p for p in parts)
+    y = a._data[parts]
+    shape = a._data.shape
+    out = emit(y, (a,), lambda d: (_scatter(d, parts, shape, basic),), "[]")
+    return _view(out, a) if basic else out
+
+
+def _scatter(d: Grad, key: Any, shape: tuple[int, ...], basic: bool) -> Grad:
+    """Put ``d`` at ``key`` of zeros, adding where ``key`` repeats; either."""
+    if isinstance(d, Value):
+        y = _scatter(d._data, key, shape, basic)  # type: ignore[attr-defined]
+        return emit(y, (d,), lambda g: (g[key],), "scatter")
+    out = np.zeros(shape, d.dtype)
+    if basic:
+        out[key] = d
+    else:
+        np.add.at(out, key, d)
+    return out
+
+
+def embedding(ids: Any, weight: Operand) -> "Tensor":
+    """Return the rows of ``weight`` (V, E) that ``ids``, integers of any shape, name."""
+    weight = tensor(weight, "embedding", "weight")
+    ids = np.array(ids)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"embedding: ids must be integers, got {ids.dtype}; use ids.astype(int)")
+    rows = weight._data.shape[0]
+    if ids.size and not (0 <= ids.min() and ids.max() < rows):
+        raise ValueError(
+            f"embedding: ids must lie in [0, {rows - 1}], the rows of weight, got "
+            f"{ids.min()} to {ids.max()}"
+        )
+    shape = weight._data.shape
+    return emit(
+        weight._data[ids], (weight,), lambda d: (_scatter(d, ids, shape, False),), "embedding"
+    )

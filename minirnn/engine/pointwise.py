@@ -1,0 +1,295 @@
+"""Pointwise operations with broadcasting: each value stands beside its vjp.
+
+``d`` is the gradient of the output: an ndarray, or a Tensor where ``create_graph`` asks for a graph.
+A rule that needs its output uses the array it has, or computes the output again as a Tensor.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy import ndarray
+
+from minirnn.engine.dual import SCALARS, binary, data_like, like, sum_to, tensor
+from minirnn.engine.tape import Grad, Value, emit
+
+if TYPE_CHECKING:
+    from minirnn.engine.tensor import Tensor
+
+# What an operand may be: a Tensor, an array or nested list of floats, a Python number.
+Operand = Any
+
+
+def add(a: Operand, b: Operand) -> "Tensor":
+    """Return ``a + b``."""
+    a, b, y = binary("+", np.add, a, b)
+
+    def vjp(d: Grad) -> tuple[Grad, Grad]:
+        return (
+            sum_to(d, a) if a.requires_grad else None,
+            sum_to(d, b) if b.requires_grad else None,
+        )
+
+    return emit(y, (a, b), vjp, "+")
+
+
+def sub(a: Operand, b: Operand) -> "Tensor":
+    """Return ``a - b``."""
+    a, b, y = binary("-", np.subtract, a, b)
+
+    def vjp(d: Grad) -> tuple[Grad, Grad]:
+        return (
+            sum_to(d, a) if a.requires_grad else None,
+            sum_to(-d, b) if b.requires_grad else None,
+        )
+
+    return emit(y, (a, b), vjp, "-")
+
+
+def mul(a: Operand, b: Operand) -> "Tensor":
+    """Return ``a * b``."""
+    a, b, y = binary("*", np.multiply, a, b)
+
+    def vjp(d: Grad) -> tuple[Grad, Grad]:
+        u, v = like(d, a, b)
+        return (
+            sum_to(d * v, a) if a.requires_grad else None,
+            sum_to(d * u, b) if b.requires_grad else None,
+        )
+
+    return emit(y, (a, b), vjp, "*")
+
+
+def div(a: Operand, b: Operand) -> "Tensor":
+    """Return ``a / b``."""
+    a, b, y = binary("/", np.divide, a, b)
+
+    def vjp(d: Grad) -> tuple[Grad, Grad]:
+        u, v = like(d, a, b)
+        da = d / v
+        return (
+            sum_to(da, a) if a.requires_grad else None,
+            # d(a/b)/db = -(a/b)/b
+            sum_to(-(u / v) * da, b) if b.requires_grad else None,
+        )
+
+    return emit(y, (a, b), vjp, "/")
+
+
+def neg(a: Operand) -> "Tensor":
+    """Return ``-a``."""
+    a = tensor(a, "-")
+    return emit(-a._data, (a,), lambda d: (-d,), "-")
+
+
+def power(a: Operand, b: Operand) -> "Tensor":
+    """Return ``a ** b``; the exponent is a number or a tensor."""
+    if b.__class__ in SCALARS:
+        return _power_constant(tensor(a, "**", "base"), b)
+    a, b, y = binary("**", np.power, a, b)
+
+    def vjp(d: Grad) -> tuple[Grad, Grad]:
+        u, v = like(d, a, b)
+        da = db = None
+        if a.requires_grad:
+            # b a^(b-1), and 0 where b is 0 even if a is 0
+            da = sum_to(where_like(b._data == 0, 0.0, d * v * u ** (v - 1.0)), a)
+        if b.requires_grad:
+            # a^b log a, and its limit 0 where a is 0 and b is not negative
+            flat = (a._data == 0) & (b._data >= 0)
+            logarithm = _log_like(where_like(flat, 1.0, u))
+            db = sum_to(where_like(flat, 0.0, d * u**v * logarithm), b)
+        return da, db
+
+    return emit(y, (a, b), vjp, "**")
+
+
+def _power_constant(a: "Tensor", n: float) -> "Tensor":
+    """``a ** n`` for a number n."""
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        if n == 0:
+            return (d * 0.0,)
+        u = data_like(d, a)
+        return (d * u * 2.0,) if n == 2 else (d * (u ** (n - 1) * float(n)),)
+
+    return emit(a._data**n, (a,), vjp, "**")
+
+
+def rpower(a: Operand, b: Operand) -> "Tensor":
+    """Return ``b ** a``: the operator with the tensor on its right."""
+    a = tensor(a, "**", "exponent")
+    if b.__class__ in SCALARS:
+        b = np.array(b, a._data.dtype)
+    return power(b, a)
+
+
+def exp(a: Operand) -> "Tensor":
+    """Return ``exp(a)``."""
+    a = tensor(a, "exp")
+    y = np.exp(a._data)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        return (d * (y if d.__class__ is ndarray else exp_like(data_like(d, a))),)
+
+    return emit(y, (a,), vjp, "exp")
+
+
+def log(a: Operand) -> "Tensor":
+    """Return the natural logarithm; ``log(0)`` is -inf and a negative ``a`` gives NaN."""
+    a = tensor(a, "log")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = np.log(a._data)
+    return emit(y, (a,), lambda d: (d / data_like(d, a),), "log")
+
+
+def sqrt(a: Operand) -> "Tensor":
+    """Return the square root; a negative ``a`` gives NaN."""
+    a = tensor(a, "sqrt")
+    with np.errstate(invalid="ignore"):
+        y = np.sqrt(a._data)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        root = a.sqrt() if isinstance(d, Value) else y
+        return (d / (root * 2.0),)
+
+    return emit(y, (a,), vjp, "sqrt")
+
+
+def rsqrt(a: Operand) -> "Tensor":
+    """Return ``1 / sqrt(a)``."""
+    a = tensor(a, "rsqrt")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = 1.0 / np.sqrt(a._data)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        r = a.rsqrt() if isinstance(d, Value) else y
+        return (d * (r * r * r) * -0.5,)
+
+    return emit(y, (a,), vjp, "rsqrt")
+
+
+def tanh(a: Operand) -> "Tensor":
+    """Return ``tanh(a)``."""
+    a = tensor(a, "tanh")
+    y = np.tanh(a._data)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        t = a.tanh() if isinstance(d, Value) else y
+        return (d - d * t * t,)
+
+    return emit(y, (a,), vjp, "tanh")
+
+
+def sigmoid(a: Operand) -> "Tensor":
+    """Return ``1 / (1 + exp(-a))``, accurate at both ends: the tail keeps its relative precision."""
+    a = tensor(a, "sigmoid")
+    # Where exp(-a) overflows to inf the quotient is the correct 0.
+    with np.errstate(over="ignore"):
+        y = np.exp(-a._data)
+    y = 1.0 / (y + 1.0)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        s = a.sigmoid() if isinstance(d, Value) else y
+        return (d * (s - s * s),)
+
+    return emit(y, (a,), vjp, "sigmoid")
+
+
+def relu(a: Operand) -> "Tensor":
+    """Return ``max(a, 0)``; its derivative at 0 is 0."""
+    a = tensor(a, "relu")
+    x = a._data
+    return emit(np.maximum(x, 0.0), (a,), lambda d: (where_like(x <= 0, 0.0, d),), "relu")
+
+
+def abs(a: Operand) -> "Tensor":
+    """Return ``|a|``; its derivative at 0 is 0."""
+    a = tensor(a, "abs")
+    return emit(np.abs(a._data), (a,), lambda d: (d * np.sign(a._data),), "abs")
+
+
+def maximum(a: Operand, b: Operand) -> "Tensor":
+    """Return the greater of two, NaN if one is; where they are equal each gets half the gradient."""
+    a, b, y = binary("maximum", np.maximum, a, b)
+    return emit(y, (a, b), _extreme_vjp(a, b, np.less), "maximum")
+
+
+def minimum(a: Operand, b: Operand) -> "Tensor":
+    """Return the smaller of two, NaN if one is; where they are equal each gets half the gradient."""
+    a, b, y = binary("minimum", np.minimum, a, b)
+    return emit(y, (a, b), _extreme_vjp(a, b, np.greater), "minimum")
+
+
+def _extreme_vjp(a: "Tensor", b: "Tensor", loses: np.ufunc) -> Any:
+    """The vjp of maximum and minimum: 0 to the one that loses, halves where they are equal."""
+
+    def vjp(d: Grad) -> tuple[Grad, Grad]:
+        x, y = a._data, b._data
+        shared = where_like(x == y, d * 0.5, d)
+        return (
+            sum_to(where_like(loses(x, y), 0.0, shared), a) if a.requires_grad else None,
+            sum_to(where_like(loses(y, x), 0.0, shared), b) if b.requires_grad else None,
+        )
+
+    return vjp
+
+
+def clip(a: Operand, min: float | None = None, max: float | None = None) -> "Tensor":
+    """Limit ``a`` to [min, max], numbers or None; the derivative on the boundary is 1."""
+    a = tensor(a, "clip")
+    for name, bound in (("min", min), ("max", max)):
+        if bound is not None and not isinstance(bound, int | float):
+            raise TypeError(
+                f"clip: {name} must be a number or None, got {type(bound).__name__}; "
+                f"use maximum and minimum for bounds that are tensors"
+            )
+    x = y = a._data
+    # In this order max wins where min > max, as in PyTorch.
+    if min is not None:
+        y = np.maximum(y, min)
+    if max is not None:
+        y = np.minimum(y, max)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        outside = np.zeros(x.shape, bool)
+        if min is not None:
+            outside |= x < min
+        if max is not None:
+            outside |= x > max
+        return (where_like(outside, 0.0, d),)
+
+    return emit(y if y is not x else x.copy(), (a,), vjp, "clip")
+
+
+def where(condition: Any, a: Operand, b: Operand) -> "Tensor":
+    """Return ``a`` where the bool array ``condition`` holds, else ``b``."""
+    condition = np.asarray(condition)
+    if condition.dtype != bool:
+        raise TypeError(
+            f"where: condition must be a bool array, got {condition.dtype}; compare it, as in x > 0"
+        )
+    a, b, y = binary("where", lambda x, y: np.where(condition, x, y), a, b)
+
+    def vjp(d: Grad) -> tuple[Grad, Grad]:
+        return (
+            sum_to(where_like(condition, d, 0.0), a) if a.requires_grad else None,
+            sum_to(where_like(condition, 0.0, d), b) if b.requires_grad else None,
+        )
+
+    return emit(y, (a, b), vjp, "where")
+
+
+def where_like(condition: ndarray, a: Any, b: Any) -> Any:
+    """`where` on what is there, arrays or Tensors; one of the two may be the number 0 or 1."""
+    if isinstance(a, Value) or isinstance(b, Value):
+        return where(condition, a, b)
+    return np.where(condition, a, b)
+
+
+def exp_like(a: Any) -> Any:
+    """`exp` of an array or a Tensor."""
+    return exp(a) if isinstance(a, Value) else np.exp(a)
+
+
+def _log_like(a: Any) -> Any:
+    return log(a) if isinstance(a, Value) else np.log(a)

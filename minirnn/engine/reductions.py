@@ -1,0 +1,156 @@
+"""Reductions over dimensions, and the stable functions made of them."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minirnn.engine.dual import axes, axis, data_like, expand, tensor
+from minirnn.engine.pointwise import Operand
+from minirnn.engine.tape import Grad, Value, emit
+
+if TYPE_CHECKING:
+    from minirnn.engine.tensor import Tensor
+
+Dims = int | tuple[int, ...] | None
+
+
+def _kept(shape: tuple[int, ...], over: tuple[int, ...]) -> tuple[int, ...]:
+    """Return ``shape`` with the reduced dimensions kept as 1."""
+    return tuple(1 if i in over else n for i, n in enumerate(shape))
+
+
+def sum(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """Sum over ``dim`` (None: all)."""
+    a = tensor(a, "sum")
+    shape = a._data.shape
+    over = axes("sum", dim, len(shape)) if shape else ()
+    y = np.add.reduce(a._data, axis=over, keepdims=keepdim)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        return (expand(d.reshape(_kept(shape, over)), shape),)
+
+    return emit(y, (a,), vjp, "sum")
+
+
+def mean(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """Return the mean over ``dim`` (None: all); NaN of nothing, as in PyTorch."""
+    a = tensor(a, "mean")
+    shape = a._data.shape
+    over = axes("mean", dim, len(shape)) if shape else ()
+    count = int(np.prod([shape[i] for i in over]))
+    scale = 1.0 / count if count else float("nan")
+    y = np.add.reduce(a._data, axis=over, keepdims=keepdim) * a._data.dtype.type(scale)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        return (expand((d * scale).reshape(_kept(shape, over)), shape),)
+
+    return emit(y, (a,), vjp, "mean")
+
+
+def unit_mean(a: Operand) -> "Tensor":
+    """Return the mean over the last dimension, kept: the ``mean`` of the cell language."""
+    return mean(a, -1, keepdim=True)
+
+
+def max(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """Return the largest values over ``dim`` (None: all); ties share the gradient evenly."""
+    return _extreme("max", np.maximum, a, dim, keepdim)
+
+
+def min(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """Return the smallest values over ``dim`` (None: all); ties share the gradient evenly."""
+    return _extreme("min", np.minimum, a, dim, keepdim)
+
+
+def _extreme(name: str, ufunc: np.ufunc, a: Operand, dim: Dims, keepdim: bool) -> "Tensor":
+    a = tensor(a, name)
+    x = a._data
+    over = axes(name, dim, x.ndim) if x.ndim else ()
+    if 0 in [x.shape[i] for i in over]:
+        raise ValueError(
+            f"{name}: dim must not be empty, got shape {x.shape} and dim {dim}; "
+            f"there is no {name} of nothing"
+        )
+    kept = ufunc.reduce(x, axis=over, keepdims=True)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        ties = x == kept
+        share = ties / np.add.reduce(ties, axis=over, keepdims=True, dtype=x.dtype)
+        return (expand(d.reshape(kept.shape), x.shape) * share.astype(x.dtype, copy=False),)
+
+    y = kept if keepdim else kept.reshape([n for i, n in enumerate(x.shape) if i not in over])
+    return emit(y, (a,), vjp, name)
+
+
+def _shifted_exp(x: np.ndarray, over: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return exp(x - m) and m, the largest finite value along ``over`` (kept)."""
+    m = np.maximum.reduce(x, axis=over, keepdims=True, initial=-np.inf)
+    m[~np.isfinite(m)] = 0.0  # all -inf, or inf or NaN among them: let exp say so itself
+    with np.errstate(over="ignore"):
+        return np.exp(x - m), m
+
+
+def softmax(a: Operand, dim: int = -1) -> "Tensor":
+    """Return ``exp(a) / sum(exp(a))`` along ``dim``, shifted by the largest so that none overflows."""
+    a = tensor(a, "softmax")
+    over = axis("softmax", dim, a._data.ndim)
+    x = np.atleast_1d(a._data)
+    e, _ = _shifted_exp(x, over)
+    with np.errstate(invalid="ignore"):
+        y = e / np.add.reduce(e, axis=over, keepdims=True)
+    y = y.reshape(a._data.shape)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        p = softmax(a, dim) if isinstance(d, Value) else y
+        dp = d * p
+        return (dp - p * _sum_like(dp, over),)
+
+    return emit(y, (a,), vjp, "softmax")
+
+
+def log_softmax(a: Operand, dim: int = -1) -> "Tensor":
+    """Return ``log(softmax(a))`` along ``dim`` without the rounding of taking the logarithm last."""
+    a = tensor(a, "log_softmax")
+    over = axis("log_softmax", dim, a._data.ndim)
+    x = np.atleast_1d(a._data)
+    e, m = _shifted_exp(x, over)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        y = (x - m) - np.log(np.add.reduce(e, axis=over, keepdims=True))
+    y = y.reshape(a._data.shape)
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        p = softmax(a, dim) if isinstance(d, Value) else np.exp(y)
+        return (d - p * _sum_like(d, over),)
+
+    return emit(y, (a,), vjp, "log_softmax")
+
+
+def logsumexp(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """Return ``log(sum(exp(a)))`` over ``dim`` (None: all), finite wherever the answer is."""
+    a = tensor(a, "logsumexp")
+    x = a._data
+    over = axes("logsumexp", dim, x.ndim) if x.ndim else ()
+    m = np.asarray(np.maximum.reduce(x, axis=over, keepdims=True, initial=-np.inf))
+    m[~np.isfinite(m)] = 0.0
+    with np.errstate(divide="ignore", over="ignore"):
+        kept = np.log(np.add.reduce(np.exp(x - m), axis=over, keepdims=True)) + m
+
+    def vjp(d: Grad) -> tuple[Grad]:
+        d = d.reshape(_kept(x.shape, over))
+        u = data_like(d, a)
+        if isinstance(d, Value):
+            return (d * (u - logsumexp(a, dim, keepdim=True).reshape(d.shape)).exp(),)
+        with np.errstate(invalid="ignore"):
+            return (d * np.exp(u - kept),)
+
+    y = kept if keepdim else kept.reshape([n for i, n in enumerate(x.shape) if i not in over])
+    return emit(y, (a,), vjp, "logsumexp")
+
+
+def _sum_like(d: Any, over: int) -> Any:
+    """Sum along one dimension, kept; either. A 0-d value is its own sum."""
+    if d.ndim == 0:
+        return d
+    if isinstance(d, Value):
+        return sum(d, over, keepdim=True)
+    return np.add.reduce(d, axis=over, keepdims=True)
