@@ -52,7 +52,7 @@ LIBRARIES = {"minirnn": minirnn_step, "torch": torch_step}
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "T{} B{} I{} H{}".format(*s))
 @pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
-def bench_training_step(benchmark, kind, shape, library):
+def test_training_step(benchmark, kind, shape, library):
     steps, batch, inputs, units = shape
     x = np.random.default_rng(0).normal(size=(steps, batch, inputs)).astype(np.float32)
     step = LIBRARIES[library](kind, shape, x)

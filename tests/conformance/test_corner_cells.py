@@ -1,0 +1,123 @@
+"""Cells at the edges of the language: each is one way in which a recurrence can be unusual."""
+
+import numpy as np
+import pytest
+
+import minirnn
+from minirnn import abs as absolute
+from minirnn import cell, clip, exp, maximum, minimum, relu, sigmoid, stop, tanh, where
+from tests.conformance import harness
+from tests.conformance.checks import CHECKS
+from tests.conformance.watching import WATCH_CHECKS
+from tests.strategies import Case
+
+
+@cell(gates="h", state="hc")
+def two_states_of_one_value(wx, u, prev):
+    h = tanh(wx.h + u.h @ prev.h + 0.1 * prev.c)
+    return h, h
+
+
+@cell(gates="h", state="hab")
+def delay_line(wx, u, prev):
+    """States that hand on what another was, and the output two steps late."""
+    return prev.a, prev.b, tanh(wx.h + u.h @ prev.h)
+
+
+@cell(gates="h", state="hk")
+def constant_state(wx, u, prev):
+    return tanh(wx.h + u.h @ prev.h + prev.k), 0.25
+
+
+@cell(gates="hz", products="h", state="h")
+def gate_without_a_product(wx, u, prev):
+    z = sigmoid(wx.z)
+    return prev.h + z * (tanh(wx.h + u.h @ prev.h) - prev.h)
+
+
+@cell(gates="nf", products="", state="h")
+def no_product_at_all(wx, u, prev):
+    """A recurrence unit by unit, as in SRU and QRNN."""
+    f = sigmoid(wx.f)
+    return f * prev.h + (1 - f) * wx.n
+
+
+@cell(gates="hx", products="hxy", state="h", vectors=("v",))
+def products_of_what_no_step_computed(wx, u, prev, p):
+    return tanh(wx.h + u.h @ prev.h + u.x @ wx.x + u.y @ p.v)
+
+
+@cell(gates="abc", state="hm")
+def three_stages(wx, u, prev):
+    a = tanh(wx.a + u.a @ (prev.h + prev.m))
+    b = tanh(wx.b + u.b @ a)
+    c = sigmoid(wx.c + u.c @ (a * b))
+    return b + c * (prev.h - b), a
+
+
+@cell(gates="h", state="h")
+def linear(wx, u, prev):
+    return wx.h + 0.5 * (u.h @ prev.h)
+
+
+@cell(gates="hz", state="h")
+def gate_in_a_condition_only(wx, u, prev):
+    """No derivative passes through the condition: z has gradient 0."""
+    return where(wx.z + u.z @ prev.h > 0, tanh(wx.h + u.h @ prev.h), 0.5 * prev.h)
+
+
+@cell(gates="hr", state="h", unused="r")
+def declared_unused(wx, u, prev):
+    return tanh(wx.h + u.h @ prev.h)
+
+
+@cell(gates="hg", state="h")
+def stopped(wx, u, prev):
+    g = sigmoid(wx.g + u.g @ stop(prev.h))
+    return stop(g) * prev.h + (1 - g) * tanh(wx.h + u.h @ prev.h)
+
+
+@cell(gates="ab", state="h")
+def powers_and_kinks(wx, u, prev):
+    a, b = wx.a + u.a @ prev.h, wx.b + u.b @ prev.h
+    y = maximum(a, 0.3) ** 0.5 - minimum(b, a) ** 2 / 4 + 1 / (1 + absolute(b))
+    return clip(relu(y) - (2 + exp(-a)) ** -1, -0.9, 0.9) + 0.1 * -prev.h
+
+
+CORNERS = [
+    two_states_of_one_value,
+    delay_line,
+    constant_state,
+    gate_without_a_product,
+    no_product_at_all,
+    products_of_what_no_step_computed,
+    three_stages,
+    linear,
+    gate_in_a_condition_only,
+    declared_unused,
+    stopped,
+    powers_and_kinks,
+]
+CASES = [
+    Case(T=5, B=4, I=3, H=9, L=2, bidirectional=True, seed=7),
+    Case(T=6, B=5, I=2, H=17, L=1, lengths=(6, 0, 3, 5, 1), seed=8),
+]
+
+
+@pytest.mark.parametrize("corner", CORNERS, ids=lambda c: c.name)
+def test_an_unusual_cell_conforms(corner):
+    for case in CASES:
+        for check in CHECKS + WATCH_CHECKS:
+            check(corner, case, "float64")
+
+
+def test_an_unused_gate_has_zero_gradients_and_no_record():
+    layer = harness.build(declared_unused, CASES[0])
+    data = harness.draw(layer, CASES[0])
+    results = harness.run(layer, data)
+    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+        _, of_r = np.split(results[f"d {name}"], 2)
+        assert not of_r.any()
+    with minirnn.watch(layer) as seen:
+        layer(data.x)
+    assert set(seen[0, 0].gates) == {"h"}

@@ -1,0 +1,200 @@
+"""Losses: values, gradients and second derivatives, extreme scores, wrong arguments."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minirnn.engine import Tensor, grad
+from minirnn.layers.losses import cross_entropy, mse_loss
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def naive_cross_entropy(logits, targets, ignore_index):
+    """Sum, count and single losses by Python's own arithmetic."""
+    each = np.zeros(targets.shape)
+    for where in np.ndindex(*targets.shape):
+        if targets[where] != ignore_index:
+            row = [float(v) for v in logits[where]]
+            largest = max(row)
+            z = math.fsum(math.exp(v - largest) for v in row)
+            each[where] = math.log(z) + largest - row[targets[where]]
+    return each, int((targets != ignore_index).sum())
+
+
+@given(
+    shape=st.lists(st.integers(1, 4), max_size=2),
+    classes=st.integers(1, 5),
+    scale=st.sampled_from([1.0, 30.0, 1e4]),
+    seed=st.integers(0, 2**20),
+)
+def test_cross_entropy_is_minus_the_log_of_the_targets_share(shape, classes, scale, seed):
+    rng = np.random.default_rng(seed)
+    logits = scale * rng.standard_normal((*shape, classes))
+    targets = rng.integers(0, classes, shape)
+    if targets.ndim and targets.size > 1:
+        targets.flat[0] = -100
+    each, count = naive_cross_entropy(logits, targets, -100)
+    # A handful of roundings relative to the scores' size.
+    close = {"rtol": 1e-12, "atol": 1e-12 * scale}
+    np.testing.assert_allclose(
+        cross_entropy(logits, targets, reduction="none").numpy(), each, **close
+    )
+    assert cross_entropy(logits, targets, reduction="sum").item() == pytest.approx(
+        each.sum(), rel=1e-12, abs=1e-12 * scale
+    )
+    assert cross_entropy(logits, targets).item() == pytest.approx(
+        each.sum() / count, rel=1e-12, abs=1e-12 * scale
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scores_of_ten_thousand_neither_overflow_nor_warn(dtype):
+    logits = Tensor(np.array([[1e4, 0.0, -1e4], [-1e4, 1e4, 0.0]], dtype), requires_grad=True)
+    loss = cross_entropy(logits, [0, 0], reduction="none")
+    assert loss.dtype == dtype
+    assert loss.numpy().tolist() == [0.0, 2e4]
+    loss.sum().backward()
+    assert logits.grad.tolist() == [[0.0, 0.0, 0.0], [-1.0, 1.0, 0.0]]
+
+
+def central_difference(function, x, eps=1e-6):
+    out = np.zeros_like(x)
+    for where in np.ndindex(*x.shape):
+        up, down = x.copy(), x.copy()
+        up[where] += eps
+        down[where] -= eps
+        out[where] = (function(up) - function(down)) / (2 * eps)
+    return out
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("ignored", [(), (1,)])
+def test_the_gradient_is_that_of_central_differences(rng, reduction, ignored):
+    logits = rng.standard_normal((2, 3, 4))
+    targets = rng.integers(0, 4, (2, 3))
+    targets.flat[list(ignored)] = 7
+    weights = rng.standard_normal((2, 3)) if reduction == "none" else np.array(1.5)
+
+    def loss(x):
+        return (cross_entropy(x, targets, 7, reduction) * weights).sum()
+
+    leaf = Tensor(logits, requires_grad=True)
+    loss(leaf).backward()
+    expected = central_difference(lambda x: loss(x).item(), logits)
+    # eps^2 and rounding / eps are both about 1e-10 here.
+    np.testing.assert_allclose(leaf.grad, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_the_second_derivative_is_that_of_softmax(rng, reduction):
+    x = Tensor(rng.standard_normal((1, 4)), requires_grad=True)
+    v = rng.standard_normal((1, 4))
+    (first,) = grad(cross_entropy(x, [2], reduction=reduction).sum(), (x,), create_graph=True)
+    (second,) = grad((first * v).sum(), (x,))
+    p = np.exp(x.numpy()) / np.exp(x.numpy()).sum()
+    # H v = (diag(p) - p p^T) v
+    np.testing.assert_allclose(second.numpy(), p * v - p * (p @ v.T), rtol=1e-12)
+
+
+def test_the_first_derivative_is_the_same_with_and_without_a_graph(rng):
+    x = Tensor(rng.standard_normal((5, 4)), requires_grad=True)
+    targets = [0, 1, -100, 3, 0]
+    (plain,) = grad(cross_entropy(x, targets), (x,))
+    (graph,) = grad(cross_entropy(x, targets), (x,), create_graph=True)
+    # Two ways to compute one formula.
+    np.testing.assert_allclose(plain.numpy(), graph.numpy(), rtol=1e-13, atol=1e-16)
+
+
+def test_a_second_backward_over_a_kept_tape_gives_the_same_again(rng):
+    x = Tensor(rng.standard_normal((5, 4)), requires_grad=True)
+    loss = cross_entropy(x, [0, 1, 2, 3, 0])
+    loss.backward(retain_graph=True)
+    once = x.grad.copy()
+    loss.backward()
+    np.testing.assert_array_equal(x.grad, 2 * once)
+
+
+def test_if_all_targets_are_ignored_the_mean_is_nan_and_the_gradient_zero():
+    x = Tensor(np.ones((2, 3)), requires_grad=True)
+    loss = cross_entropy(x, [-100, -100])
+    loss.backward()
+    assert math.isnan(loss.item())
+    assert not x.grad.any()
+    assert cross_entropy(x, [-100, -100], reduction="sum").item() == 0.0
+
+
+def test_no_targets_give_an_empty_loss():
+    empty = np.zeros((0, 3))
+    assert cross_entropy(empty, np.zeros(0, int), reduction="none").shape == (0,)
+    assert cross_entropy(empty, np.zeros(0, int), reduction="sum").item() == 0.0
+
+
+def test_nan_in_nan_out_and_ignored_rows_may_hold_anything():
+    logits = np.array([[math.nan, 1.0], [0.0, 0.0]])
+    assert math.isnan(cross_entropy(logits, [0, 0]).item())
+    leaf = Tensor(logits, requires_grad=True)
+    loss = cross_entropy(leaf, [-100, 0])
+    assert loss.item() == pytest.approx(math.log(2))
+    loss.backward()
+    assert leaf.grad[0].tolist() == [0.0, 0.0]
+
+
+def test_a_masked_class_has_no_share():
+    x = Tensor([[0.0, -math.inf, 0.0]], requires_grad=True)
+    loss = cross_entropy(x, [0])
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(2))
+    assert x.grad.tolist() == [[-0.5, 0.0, 0.5]]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_mean_squared_error_and_its_gradients(rng, reduction):
+    a, b = (Tensor(rng.standard_normal((2, 3)), requires_grad=True) for _ in range(2))
+    loss = mse_loss(a, b, reduction)
+    d = a.numpy() - b.numpy()
+    expected = {"mean": (d**2).mean(), "sum": (d**2).sum(), "none": d**2}[reduction]
+    np.testing.assert_allclose(loss.numpy(), expected, rtol=1e-14)
+    loss.sum().backward()
+    np.testing.assert_allclose(a.grad, 2 * d / (6 if reduction == "mean" else 1), rtol=1e-14)
+    np.testing.assert_allclose(b.grad, -a.grad, rtol=1e-14)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+@pytest.mark.parametrize("ignore_index", [-100, 2])
+def test_pytorch_gives_the_same_values_and_gradients(torch, rng, reduction, ignore_index):
+    logits, targets = 3 * rng.standard_normal((6, 5)), rng.integers(0, 5, 6)
+    ours = Tensor(logits, requires_grad=True)
+    theirs = torch.tensor(logits, requires_grad=True)
+    loss = cross_entropy(ours, targets, ignore_index, reduction)
+    expected = torch.nn.functional.cross_entropy(
+        theirs, torch.tensor(targets), ignore_index=ignore_index, reduction=reduction
+    )
+    np.testing.assert_allclose(loss.numpy(), expected.detach().numpy(), rtol=1e-13)
+    loss.sum().backward()
+    expected.sum().backward()
+    np.testing.assert_allclose(ours.grad, theirs.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "words"),
+    [
+        (lambda x: cross_entropy(x, [0, 3]), ValueError, r"\[0, V=3\).*got 3 at \(1,\)"),
+        (lambda x: cross_entropy(x, [0, -1]), ValueError, r"ignore_index=-100, got -1 at \(1,\)"),
+        (lambda x: cross_entropy(x, [0]), ValueError, r"logits \(2, 3\) and targets \(1,\)"),
+        (lambda x: cross_entropy(x, [0.0, 1.0]), TypeError, "targets must be integers"),
+        (lambda x: cross_entropy(x, [0, 1], reduction="max"), ValueError, "reduction.*'max'"),
+        (lambda x: cross_entropy(x[:, :0], [0, 1]), ValueError, "at least one class"),
+        (lambda x: cross_entropy(x.astype(int), [0, 1]), TypeError, "logits must be float"),
+        (lambda x: mse_loss(x, x[0]), ValueError, r"one shape, got \(2, 3\) and \(3,\)"),
+        (lambda x: mse_loss(x, x, "all"), ValueError, "reduction.*'all'"),
+        (lambda x: mse_loss(x, x.astype(np.float32)), TypeError, "dtype"),
+    ],
+)
+def test_wrong_arguments_are_refused_by_name(call, error, words):
+    with pytest.raises(error, match=words):
+        call(np.zeros((2, 3)))
