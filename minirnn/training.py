@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minirnn.engine import Tensor, no_grad
 from minirnn.engine.random import generator
-from minirnn.engine.tape import no_grad
-from minirnn.engine.tensor import Tensor
 from minirnn.layers.losses import cross_entropy
 from minirnn.layers.module import Module
 from minirnn.layers.sequential import takes

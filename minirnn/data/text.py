@@ -36,8 +36,8 @@ def read_text(path: str | os.PathLike[str] | None = None, max_chars: int | None 
             text = file.read(-1 if max_chars is None else max_chars)
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{place}: must be UTF-8 text, but {error.reason} (byte 0x{error.object[error.start]:02x}"
-            f" near offset {error.start}); convert it first, for example with iconv"
+            f"{place}: must be UTF-8 text, got {error.reason} at byte "
+            f"0x{error.object[error.start]:02x}; convert the file first, for example with iconv"
         ) from None
     _check_text(place, text)
     return text

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minirnn.engine.tensor import Tensor
+from minirnn.engine import Tensor
 
 
 class ClipInfo(float):
@@ -123,9 +123,7 @@ def clip_grad_value(params: Tensor | Iterable[Tensor], clip_value: float) -> Cli
     return ClipInfo(norm, post, True, post / norm)
 
 
-def _owners(
-    place: str, params: Tensor | Iterable[Tensor]
-) -> list[tuple[Tensor, NDArray[Any]]]:
+def _owners(place: str, params: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, NDArray[Any]]]:
     """Return (parameter, gradient) for every parameter that has one, each parameter once."""
     listed = [params] if isinstance(params, Tensor) else list(params)
     for parameter in listed:

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minirnn.engine import Tensor
 from minirnn.engine.random import generator
-from minirnn.engine.tensor import Tensor, as_tensor
-from minirnn.layers.module import Module
+from minirnn.layers.module import Module, checked_input
 
 
 class Dropout(Module):
@@ -31,7 +31,7 @@ class Dropout(Module):
 
     def forward(self, x: Any) -> Tensor:
         """Map x (...) to the same shape."""
-        x = as_tensor(x)
+        x = checked_input("Dropout", x)
         if not self.training or self.p == 0.0:
             return x
         rng = generator() if self.rng is None else self.rng

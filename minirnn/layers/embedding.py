@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minirnn.engine.ops import embedding
-from minirnn.engine.tensor import Tensor
+from minirnn.engine import Tensor, embedding
 from minirnn.layers.module import Module, module_rng, positive
 
 

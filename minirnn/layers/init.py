@@ -159,7 +159,7 @@ def chrono(T_max: float) -> Chrono:
     """Spread the forget gate's bias so that units remember up to ``T_max`` steps."""
     if not T_max > 2:
         raise ValueError(
-            f"init.chrono: T_max must be above 2, got {T_max}; give the longest lag to be remembered"
+            f"init.chrono: T_max must be above 2, got {T_max}; give the longest lag to remember"
         )
     return Chrono(float(T_max))
 
@@ -197,6 +197,6 @@ def _forget_gate(name: str, gates: Sequence[str]) -> int:
         if gate in gates:
             return list(gates).index(gate)
     raise ValueError(
-        f"init.{name}: the cell must have a gate f or z, its gates are {tuple(gates)}; "
+        f"init.{name}: the cell must have a gate f or z, got gates {tuple(gates)}; "
         "use zeros or uniform for its biases"
     )

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minirnn.engine.ops import sqrt
-from minirnn.engine.tensor import Tensor, as_tensor
-from minirnn.layers.module import Module, positive
+from minirnn.engine import Tensor, sqrt
+from minirnn.layers.module import Module, checked_input, positive
 
 
 class LayerNorm(Module):
@@ -43,7 +42,7 @@ class LayerNorm(Module):
 
     def forward(self, x: Any) -> Tensor:
         """Map x (..., *normalized_shape) to the same shape."""
-        x = as_tensor(x)
+        x = checked_input("LayerNorm", x, self.weight)
         count = len(self.normalized_shape)
         if x.shape[-count:] != self.normalized_shape:
             raise ValueError(

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minirnn.engine.tensor import Tensor, as_tensor
-from minirnn.layers.module import Module, module_rng, positive
+from minirnn.engine import Tensor
+from minirnn.layers.module import Module, checked_input, module_rng, positive
 
 
 class Linear(Module):
@@ -38,17 +38,13 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Tensor:
         """Map x (..., in_features) to (..., out_features)."""
-        x = as_tensor(x)
+        x = checked_input("Linear", x, self.weight)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(
                 f"Linear: x must have shape (..., in_features={self.in_features}), got {x.shape}"
             )
-        # One product over all rows: NumPy would multiply a stack of matrices one by one.
-        rows = x.reshape(int(np.prod(x.shape[:-1])), self.in_features)
-        y = rows @ self.weight.transpose(0, 1)
-        if self.bias is not None:
-            y = y + self.bias
-        return y.reshape(*x.shape[:-1], self.out_features)
+        y = x @ self.weight.transpose(0, 1)
+        return y if self.bias is None else y + self.bias
 
     def extra_repr(self) -> str:
         """Show the sizes."""

@@ -5,9 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minirnn.engine.ops import log_softmax
-from minirnn.engine.tape import record
-from minirnn.engine.tensor import Tensor, as_tensor
+from minirnn.engine import Tensor, log_softmax, record, where
+from minirnn.engine.dual import tensor
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -28,7 +27,7 @@ def cross_entropy(
     Nothing overflows, however large the logits: the largest of a row is taken off first.
     """
     _check_reduction("cross_entropy", reduction)
-    scores = as_tensor(logits)
+    scores = tensor(logits, "cross_entropy", "logits")
     ids = _checked_targets(scores, targets, ignore_index)
     counts = ids != ignore_index
     rows, chosen = np.arange(ids.size), np.where(counts, ids, 0).reshape(-1)
@@ -41,6 +40,7 @@ def cross_entropy(
     x = scores.numpy().reshape(-1, scores.shape[-1])
     with np.errstate(invalid="ignore"):  # an infinite score gives NaN, silently as in PyTorch
         x = x - x.max(-1, keepdims=True)
+        x[~counts.reshape(-1)] = 0  # a row that counts for nothing may hold NaN
         e = np.exp(x)
         z = e.sum(-1)
         each = np.where(weight > 0, np.log(z) - x[rows, chosen], 0)
@@ -60,7 +60,8 @@ def cross_entropy(
 
     def replay(scores: Tensor) -> tuple[Tensor]:
         """Compute the same from the engine's operations, for derivatives of derivatives."""
-        picked = log_softmax(scores, -1).reshape(-1, scores.shape[-1])[rows, chosen]
+        x = where(counts[..., None], scores, 0.0)
+        picked = log_softmax(x, -1).reshape(-1, scores.shape[-1])[rows, chosen]
         each = -picked * weight
         return (each.reshape(ids.shape) if reduction == "none" else each.sum(),)
 
@@ -71,7 +72,7 @@ def cross_entropy(
 def mse_loss(a: Any, b: Any, reduction: str = "mean") -> Tensor:
     """Squared error (a - b)^2 of two arrays of one shape, reduced by "mean", "sum" or "none"."""
     _check_reduction("mse_loss", reduction)
-    a, b = as_tensor(a), as_tensor(b)
+    a, b = tensor(a, "mse_loss", "a"), tensor(b, "mse_loss", "b")
     if a.shape != b.shape:
         raise ValueError(
             f"mse_loss: a and b must have one shape, got {a.shape} and {b.shape}; "
@@ -103,6 +104,8 @@ def _checked_targets(logits: Tensor, targets: Any, ignore_index: int) -> NDArray
         )
     ids = ids.astype(np.int64)
     classes = logits.shape[-1]
+    if classes == 0:
+        raise ValueError("cross_entropy: logits must have at least one class, got V = 0")
     wrong = (ids != ignore_index) & ((ids < 0) | (ids >= classes))
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])

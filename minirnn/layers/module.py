@@ -6,7 +6,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from minirnn.engine.tensor import Tensor
+from minirnn.engine import Tensor, random
+from minirnn.engine.dual import tensor
+from minirnn.engine.tape import wrote
 
 
 class Module:
@@ -15,7 +17,8 @@ class Module:
     Attributes that are Tensors or Modules register by being set; their names, joined by dots,
     are the names of the parameters. Own parameters come first and then those of the modules
     inside, each in the order in which they were set. Two kinds of Tensor do not register: one
-    whose name begins with an underscore, and one that an operation on the tape has computed.
+    whose name begins with an underscore, and one that is no leaf or shows the memory of another
+    (a state that was kept, say).
 
     A subclass writes ``forward``; calling the module calls it.
     """
@@ -76,7 +79,7 @@ class Module:
     def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every name of every parameter: one used in two places has two."""
         for name, value in vars(self).items():
-            if isinstance(value, Tensor) and not name.startswith("_") and value.is_leaf:
+            if isinstance(value, Tensor) and not name.startswith("_") and owns_memory(value):
                 yield name, value
         for child_name, child in self.named_children():
             for name, parameter in child._named_tensors():
@@ -176,7 +179,9 @@ class Module:
                 f"{type(self).__name__}.to: dtype must be float32 or float64, got {wanted}"
             )
         for parameter in self.parameters():
-            parameter.cast_(wanted)
+            parameter._data = parameter._data.astype(wanted)
+            parameter.grad = None
+            wrote(parameter)
         return self
 
     def __repr__(self) -> str:
@@ -191,9 +196,23 @@ class Module:
 
 def module_rng(seed: int | np.random.Generator | None) -> np.random.Generator:
     """Return the generator that a module draws from: its own for a seed, else the global one."""
-    from minirnn.engine.random import generator
+    return random.generator() if seed is None else np.random.default_rng(seed)
 
-    return generator() if seed is None else np.random.default_rng(seed)
+
+def owns_memory(value: Tensor) -> bool:
+    """Whether a tensor is a leaf with its own memory: what can be a parameter."""
+    return value._node is None and value._base is None
+
+
+def checked_input(place: str, x: Any, parameter: Tensor | None = None) -> Tensor:
+    """Return a layer's input as a Tensor of the dtype of its parameters."""
+    x = tensor(x, place, "x")
+    if parameter is not None and x.dtype != parameter.dtype:
+        raise TypeError(
+            f"{place}: x must have the dtype of the parameters, {parameter.dtype}, got {x.dtype}; "
+            f"convert one of them, with x.astype or with the layer's to({x.dtype})"
+        )
+    return x
 
 
 def positive(place: str, name: str, value: int) -> int:

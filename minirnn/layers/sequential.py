@@ -31,7 +31,9 @@ class Sequential(Module):
         """Return the last output, or (output, state) when ``state`` is given."""
         carried = None if state is _NOT_GIVEN else state
         count = sum(takes(module, "state") for module in self)
-        if carried is not None and (not isinstance(carried, (tuple, list)) or len(carried) != count):
+        if carried is not None and (
+            not isinstance(carried, (tuple, list)) or len(carried) != count
+        ):
             raise ValueError(
                 f"Sequential: state must be None or a tuple of {count}, one entry per recurrent "
                 f"layer, got {_described(carried)}; pass on the state that the last call returned"
