@@ -11,7 +11,7 @@ from minirnn import cell, sigmoid, tanh
 
 def words(*parts):
     """Match a message that holds all parts, in this order."""
-    return "(?s)" + ".*".join(parts)
+    return "(?s)" + ".*".join(f"(?:{part})" for part in parts)
 
 
 # ---- cells ---------------------------------------------------------------------------------------

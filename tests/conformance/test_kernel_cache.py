@@ -27,10 +27,11 @@ print(output[1].item(), x.grad[1].item())
 """
 
 
-def run(home, cache):
+def run(home, cache, **variables):
     """Run the program on the package in ``home``; returns h_2 and dh_2/dx_2."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "NUMBA_"))}
     environment |= {"MINIRNN_CACHE_DIR": str(cache), "HOME": os.devnull, "PYTHONPATH": str(home)}
+    environment |= variables
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM],
         env=environment,
@@ -62,6 +63,12 @@ def test_a_layer_works_where_nothing_can_be_written(home, tmp_path):
     # A folder below a file cannot be made, not even by root.
     (tmp_path / "file").write_text("")
     assert run(home, tmp_path / "file" / "kernels") == expected()
+
+
+def test_layers_run_the_reference_where_the_jit_is_switched_off(home, tmp_path):
+    cache = tmp_path / "kernels"
+    assert run(home, cache, NUMBA_DISABLE_JIT="1") == expected()
+    assert not list(cache.rglob("*.nb?"))
 
 
 def test_kernels_come_from_the_cache_until_a_source_is_edited(home, tmp_path):

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -178,6 +179,21 @@ def test_two_forwards_may_wait_for_their_backwards_at_once():
         {k: v for k, v in expected.items() if k.startswith("d ")},
     )
     other_loss.backward()
+
+
+def test_two_python_threads_may_use_one_layer():
+    layer = minirnn.LSTM(5, 33, seed=0)
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(size=(20, 7, 5)).astype(np.float32) for _ in range(8)]
+
+    def outputs(x):
+        with minirnn.no_grad():
+            return layer(x)[0].numpy()
+
+    expected = [outputs(x) for x in inputs]
+    with ThreadPoolExecutor(2) as pool:
+        for actual, wanted in zip(pool.map(outputs, inputs), expected, strict=True):
+            harness.assert_same_bits(actual, wanted)
 
 
 def test_gradients_of_several_backwards_add_up():
