@@ -100,7 +100,6 @@ class Plan:
     drain: Stage
     operands: tuple[Symbol, ...]
     gate_slots: dict[str, Slot]
-    vectors: tuple[str, ...]
     pulls: int
     means: bool
     digest: str = field(default="")
@@ -165,7 +164,7 @@ class _Planner:
             saved=tuple(self.saved), forward=forward, backward=backward, drain=drain,
             operands=self.operands,
             gate_slots={k: s for k, n in self.gate_nodes.items() if (s := self._place(n))},
-            vectors=tuple(k for k in cell.vectors if leaf("p", k) in adjoints), pulls=pulls,
+            pulls=pulls,
             means=any(n.op == "mean" for n in (*self.order, *postorder(list(adjoints.values())))),
         )  # fmt: skip
         object.__setattr__(made, "digest", _digest(made))
@@ -334,7 +333,7 @@ class _Planner:
                 n = len(g.blocks)
                 roots += [(Slot(f"du.{g.index}", m, n), d) for m, d in enumerate(du[g.index])]
         get = self.adjoints.get
-        roots += [(Slot(f"dp.{k}"), d) for k in cell.vectors if (d := get(leaf("p", k)))]
+        roots += [(Slot(f"dp.{k}"), get(leaf("p", k), ZERO)) for k in cell.vectors]
         if "below" in cell.arguments:
             roots += [(Slot(f"dbelow.{k}"), get(leaf("below", k), ZERO)) for k in cell.state]
         roots += [(Slot(f"carried.{k}"), get(leaf("prev", k), ZERO)) for k in cell.state]

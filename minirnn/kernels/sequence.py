@@ -1,0 +1,97 @@
+"""The loops over time, for any cell: forward, backward, and the last product of the backward pass.
+
+One call runs a whole pass in every thread: each owns some columns of unit blocks in every stage,
+with one barrier per stage, so results do not depend on the number of threads.
+"""
+
+from minirnn.kernels._jit import kernel
+from minirnn.kernels.memory import barrier, load, store
+from minirnn.kernels.product import run_jobs
+from minirnn.kernels.stage import HEAD, NOW_WORDS, run_backward, run_drain, run_forward
+
+# The integers that describe a pass, by position (times 8: their addresses).
+(STEPS, STAGES, BUFFERS, TABLE, NOW, NOW_STRIDE, HEADS, HEAD_STRIDE, CLOCKS, ALIVE, COLUMNS, COUNTER,
+ BEFORE, BEFORE_COUNT, AFTER, AFTER_COUNT, SCRATCH, SCRATCH_STRIDE, FIRST, LAST, START,
+ ARRIVED) = range(0, 22 * 8, 8)  # fmt: skip
+WORDS = 22
+_STEP = HEAD["step"]
+
+
+@kernel
+def _tell(d, now, head, t):  # type: ignore[no-untyped-def]
+    """Write where each buffer is at step t.  A buffer's entry: base, clock, row and block stride."""
+    table = load(d + TABLE)
+    clocks = load(d + CLOCKS)
+    line = (load(d + STEPS) + 1) * 8
+    for i in range(load(d + BUFFERS)):
+        entry = table + i * 32
+        row_stride = load(entry + 16)
+        row = load(clocks + load(entry + 8) * line + (t + 1) * 8)
+        store(now + i * NOW_WORDS, load(entry) + row * row_stride)
+        store(now + i * NOW_WORDS + 8, row_stride)
+        store(now + i * NOW_WORDS + 16, load(entry + 24))
+    store(head + _STEP, load(d + START) + t)
+
+
+@kernel
+def forward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
+    """Products with the input, then the steps first to last."""
+    now = load(d + NOW) + thread * load(d + NOW_STRIDE)
+    head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
+    scratch = load(d + SCRATCH) + thread * load(d + SCRATCH_STRIDE)
+    arrivals = threads
+    run_jobs(load(d + BEFORE), load(d + BEFORE_COUNT), thread, threads, scratch)
+    if threads > 1:
+        barrier(load(d + COUNTER), arrivals)
+    for t in range(load(d + FIRST), load(d + LAST)):
+        _tell(d, now, head, t)
+        rows = load(load(d + ALIVE) + t * 8)
+        for stage in range(load(d + STAGES)):
+            columns = load(load(d + COLUMNS) + stage * 8)
+            first, last = columns * thread // threads, columns * (thread + 1) // threads
+            run_forward(cell, stage, head, now, first, last, 0, rows, 1)
+            if threads > 1:
+                arrivals += threads
+                barrier(load(d + COUNTER), arrivals)
+
+
+@kernel
+def backward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
+    """Steps last to first; then the products that give the gradients of input and weights."""
+    now = load(d + NOW) + thread * load(d + NOW_STRIDE)
+    head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
+    scratch = load(d + SCRATCH) + thread * load(d + SCRATCH_STRIDE)
+    alive = load(d + ALIVE)
+    arrivals = 0
+    for t in range(load(d + LAST) - 1, load(d + FIRST) - 1, -1):
+        _tell(d, now, head, t)
+        rows = load(alive + t * 8)
+        older = 0 if load(d + ARRIVED) else load(alive + (t + 1) * 8)  # rows with a step after t
+        for stage in range(load(d + STAGES)):
+            columns = load(load(d + COLUMNS) + stage * 8)
+            first, last = columns * thread // threads, columns * (thread + 1) // threads
+            if stage == 0:
+                run_backward(cell, stage, head, now, first, last, 0, older, 1)
+                run_backward(cell, stage, head, now, first, last, older, rows, 0)
+            else:
+                run_backward(cell, stage, head, now, first, last, 0, rows, 1)
+            if threads > 1:
+                arrivals += threads
+                barrier(load(d + COUNTER), arrivals)
+    run_jobs(load(d + AFTER), load(d + AFTER_COUNT), thread, threads, scratch)
+
+
+@kernel
+def arrive(cell, d, thread, threads):  # type: ignore[no-untyped-def]
+    """What reaches the states after step FIRST from later steps; step -1: the initial states."""
+    now = load(d + NOW) + thread * load(d + NOW_STRIDE)
+    head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
+    alive = load(d + ALIVE)
+    t = load(d + FIRST)
+    _tell(d, now, head, t)
+    older = load(alive + (t + 1) * 8)
+    rows = older if t < 0 else load(alive + t * 8)
+    columns = load(load(d + COLUMNS))
+    first, last = columns * thread // threads, columns * (thread + 1) // threads
+    run_drain(cell, 0, head, now, first, last, 0, older, 1)
+    run_drain(cell, 0, head, now, first, last, older, rows, 0)

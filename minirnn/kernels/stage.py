@@ -1,0 +1,337 @@
+"""One stage of a cell, emitted as vector code: products through the tile, then the equations.
+
+A cell reaches a kernel as a Numba type that carries the digest of its plan; the intrinsic looks the
+plan up by the digest and emits code for it. So the loops of `minirnn.kernels.sequence` are ordinary
+functions, one dispatcher serves every cell, and Numba's disk cache works for cells that a user made.
+"""
+
+from typing import Any, ClassVar
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import (
+    NativeValue,
+    intrinsic,
+    models,
+    register_model,
+    typeof_impl,
+    unbox,
+)
+
+from minirnn.equations.plan import Plan, Slot, Stage
+from minirnn.equations.symbols import Symbol
+from minirnn.kernels.tile import FROM_PANEL, cut, emit_call, shape_for, units_per_column
+from minirnn.kernels.vector import I64, Vector
+
+FORWARD, BACKWARD, DRAIN = 0, 1, 2
+# `now`: what a thread knows of each buffer at the current step, three integers a buffer.
+ADDRESS, ROW, BLOCK, NOW_WORDS = 0, 8, 16, 24
+# `head`: integers that hold for a whole pass, by position.
+HEAD = {"tile": 0, "blocks": 8, "hidden": 16, "watched": 24, "weights": 32, "step": 40}
+HEAD_WORDS = 6
+
+
+class KernelCell:
+    """A plan for a dtype, as an argument of kernels."""
+
+    registry: ClassVar[dict[str, Plan]] = {}  # digest -> plan
+
+    def __init__(self, plan: Plan, dtype: str, blocks: int) -> None:
+        self.plan, self.dtype = plan, dtype
+        self.units = units_per_column(blocks)
+        self.registry[plan.digest] = plan
+
+
+class CellType(types.Type):  # type: ignore[misc]
+    """The Numba type of a cell: equal digests share compiled code."""
+
+    def __init__(self, digest: str, dtype: str, units: int) -> None:
+        self.digest, self.dtype, self.units = digest, dtype, units
+        super().__init__(name=f"Cell({digest}, {dtype}, {units})")
+
+
+register_model(CellType)(models.OpaqueModel)
+
+
+@typeof_impl.register(KernelCell)
+def _type_of(value: KernelCell, context: Any) -> CellType:
+    return CellType(value.plan.digest, value.dtype, value.units)
+
+
+@unbox(CellType)
+def _unbox(kind: CellType, value: Any, context: Any) -> NativeValue:
+    return NativeValue(context.context.get_dummy_value())
+
+
+def buffers(plan: Plan, which: int) -> tuple[str, ...]:
+    """Name the buffers that a pass addresses, in the order of its table."""
+    names: dict[str, None] = {}
+    for stage in stages(plan, which):
+        for slot in stage.sources.values():
+            names[slot.buffer] = None
+        for slot, _ in (*stage.stores, *stage.watched):
+            names[slot.buffer] = None
+        for g in stage.groups:
+            names[operand_of(plan, which, stage, g)] = None
+    return tuple(names)
+
+
+def stages(plan: Plan, which: int) -> tuple[Stage, ...]:
+    """Return the stages of a pass."""
+    return (plan.forward, plan.backward, (plan.drain,))[which]
+
+
+def operand_of(plan: Plan, which: int, stage: Stage, group: int) -> str:
+    """Name the buffer that a stage's product reads."""
+    if which == FORWARD:
+        return plan.groups[group].source
+    name = f"dx.{plan.shared[group]}" if group in plan.shared else f"du.{group}"
+    # The product with which a step begins reads the gradients of the step after it.
+    arrives = any(n.op == "arrive" for n in stage.accumulators)
+    return name.replace(".", "_next.") if arrives else name
+
+
+def tiling(
+    plan: Plan, which: int, stage: Stage, units: int
+) -> tuple[int, int, dict[int, tuple[int, ...]]]:
+    """Return unit blocks per column, rows per tile, and how each product's members are cut."""
+    members = {g: len(plan.groups[g].blocks) if which == FORWARD else 1 for g in stage.groups}
+    units, height = shape_for(max(members.values(), default=1), units)
+    return units, height, {g: cut(n) for g, n in members.items()}
+
+
+def weight_order(plan: Plan, which: int) -> list[tuple[int, int, int]]:
+    """List the packed weights of a pass: (stage, group, chunk), in the order of its table."""
+    order = []
+    for s, stage in enumerate(stages(plan, which)):
+        _, _, chunks = tiling(plan, which, stage, 1)
+        order += [(s, g, c) for g in stage.groups for c in range(len(chunks[g]))]
+    return order
+
+
+class _StageEmitter:
+    """Emits one stage; holds what its parts share."""
+
+    def __init__(
+        self, builder: Any, plan: Plan, which: int, number: int, kind: CellType,
+        head: Any, now: Any,
+    ) -> None:  # fmt: skip
+        self.b = builder
+        self.v = Vector(builder, kind.dtype)
+        self.plan, self.which = plan, which
+        self.stage = stages(plan, which)[number]
+        self.names = buffers(plan, which)
+        self.head, self.now = head, now
+        self.units, self.height, self.chunks = tiling(plan, which, self.stage, kind.units)
+        self.members = [
+            len(plan.groups[g].blocks) if which == FORWARD else 1 for g in self.stage.groups
+        ]
+        self.vectors = self.units * sum(self.members)  # of one row of the accumulators
+        order = [(g, c) for s, g, c in weight_order(plan, which) if s == number]
+        base = next((i for i, w in enumerate(weight_order(plan, which)) if w[0] == number), 0)
+        self.weight_index = {gc: base + i for i, gc in enumerate(order)}
+
+    def word(self, base: Any, offset: int) -> Any:
+        return self.b.load(self.v.pointer(self.b.add(base, I64(offset)), I64))
+
+    def of(self, buffer: str, what: int) -> Any:
+        return self.word(self.now, self.names.index(buffer) * NOW_WORDS + what)
+
+    def emit(self, first: Any, last: Any, row0: Any, row1: Any, product: Any) -> None:
+        """Emit the loops over columns first to last and rows row0 to row1."""
+        b, v = self.b, self.v
+        used = {s.buffer for s in self.stage.sources.values()}
+        used |= {s.buffer for s, _ in (*self.stage.stores, *self.stage.watched)}
+        self.place = {n: [self.of(n, w) for w in (ADDRESS, ROW, BLOCK)] for n in sorted(used)}
+        size = max(1, self.height * self.vectors)
+        scratch = cgutils.alloca_once(b, ir.ArrayType(v.type, size))
+        scratch.align = 64
+        self.scratch = b.ptrtoint(scratch, I64)
+        self.hidden = self.word(self.head, HEAD["hidden"])
+        self.watched = b.icmp_signed("!=", self.word(self.head, HEAD["watched"]), I64(0))
+        blocks = self.word(self.head, HEAD["blocks"])
+        with cgutils.for_range(b, b.sub(last, first)) as column:
+            unit = b.mul(b.add(first, column.index), I64(self.units))
+            left = b.sub(blocks, unit)
+            count = b.select(b.icmp_signed("<", left, I64(self.units)), left, I64(self.units))
+            rows = b.sub(row1, row0)
+            tiles = b.sdiv(b.add(rows, I64(self.height - 1)), I64(self.height))
+            with cgutils.for_range(b, tiles) as tile:
+                row = b.add(row0, b.mul(tile.index, I64(self.height)))
+                over = b.sub(row1, row)
+                high = b.select(b.icmp_signed("<", over, I64(self.height)), over, I64(self.height))
+                self._products(b.add(first, column.index), count, row, high, product)
+                with cgutils.for_range(b, high) as i, cgutils.for_range(b, count) as q:
+                    self._equations(b.add(row, i.index), b.add(unit, q.index), i.index, q.index)
+
+    def _products(self, column: Any, count: Any, row: Any, high: Any, product: Any) -> None:
+        """Fill the accumulators: (height, units * members) vectors, group after group."""
+        if not self.stage.groups:
+            return
+        b, v = self.b, self.v
+        row_bytes = self.vectors * v.bytes
+        with b.if_else(b.icmp_signed("!=", product, I64(0))) as (then, otherwise):
+            with then:
+                weights = self.word(self.head, HEAD["weights"])
+                tile = self.word(self.head, HEAD["tile"])
+                offset = 0
+                for g, members in zip(self.stage.groups, self.members, strict=True):
+                    source = operand_of(self.plan, self.which, self.stage, g)
+                    stride = self.of(source, ROW)
+                    a = b.add(self.of(source, ADDRESS), b.mul(row, stride))
+                    at = 0
+                    for c, wide in enumerate(self.chunks[g]):
+                        entry = self.weight_index[g, c] * 16
+                        depth = self.word(weights, entry + 8)
+                        panel_bytes = b.mul(
+                            b.add(depth, I64(1)), I64(self.units * wide * v.bytes)
+                        )
+                        panel = b.add(self.word(weights, entry), b.mul(column, panel_bytes))
+                        emit_call(
+                            b, tile, high, b.mul(count, I64(wide)), a, stride, I64(v.size), panel,
+                            depth, I64(FROM_PANEL),
+                            b.add(self.scratch, I64((offset + at) * v.bytes)), I64(row_bytes),
+                        )  # fmt: skip
+                        at += wide
+                    offset += self.units * members
+            with otherwise:
+                target = v.pointer(self.scratch, ir.IntType(8))
+                cgutils.memset(b, target, b.mul(high, I64(row_bytes)), 0)
+
+    def _equations(self, row: Any, unit: Any, i: Any, q: Any) -> None:
+        """Evaluate the stage's equations for one row and one block of units."""
+        b, v = self.b, self.v
+        base: dict[str, Any] = {}
+
+        def address(slot: Slot) -> Any:
+            if slot.buffer not in base:
+                start, row_stride, block_stride = self.place[slot.buffer]
+                base[slot.buffer] = b.add(
+                    start, b.add(b.mul(row, row_stride), b.mul(unit, block_stride))
+                )
+            return b.add(base[slot.buffer], I64(slot.member * v.bytes))
+
+        def accumulator(position: int, member: int) -> Any:
+            before = self.units * sum(self.members[:position])
+            within = b.add(b.mul(q, I64(self.members[position])), I64(before + member))
+            index = b.add(b.mul(i, I64(self.vectors)), within)
+            return v.load(b.add(self.scratch, b.mul(index, I64(v.bytes))))
+
+        roots = [n for _, n in self.stage.stores]
+        step = self.word(self.head, HEAD["step"])
+        equations = _Equations(self, roots, address, accumulator, step)
+        values = [equations.value(n) for n in roots]
+        left = b.sub(self.hidden, b.mul(unit, I64(v.lanes)))
+        for (slot, _), value in zip(self.stage.stores, values, strict=True):
+            if slot.buffer.startswith(("dx", "du")):  # units beyond H must not enter later sums
+                value = v.keep_lanes(value, left)
+            v.store(value, address(slot))
+        if self.stage.watched:
+            for slot, _ in self.stage.watched:
+                address(slot)  # outside the branch, so that it may be used in several places
+            with b.if_then(self.watched):
+                inside = _Equations(self, [n for _, n in self.stage.watched], address,
+                                    accumulator, step, equations.memo)  # fmt: skip
+                found = [inside.value(n) for _, n in self.stage.watched]
+                for (slot, _), value in zip(self.stage.watched, found, strict=True):
+                    v.store(value, address(slot))
+
+
+class _Equations:
+    """Evaluates nodes on vectors; a product that only feeds one sum becomes a fused multiply-add."""
+
+    def __init__(
+        self, emitter: _StageEmitter, roots: list[Symbol], address: Any, accumulator: Any,
+        step: Any, memo: dict[Symbol, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self.v, self.stage = emitter.v, emitter.stage
+        self.address, self.accumulator, self.step = address, accumulator, step
+        self.memo: dict[Symbol, Any] = dict(memo or {})
+        self.uses: dict[Symbol, int] = {}
+        stack, seen = list(roots), set()
+        for n in roots:
+            self.uses[n] = self.uses.get(n, 0) + 2  # a stored value is needed by itself
+        while stack:
+            node = stack.pop()
+            if node in seen or self._given(node):
+                continue
+            seen.add(node)
+            for a in node.operands:
+                self.uses[a] = self.uses.get(a, 0) + 1
+                stack.append(a)
+
+    def _given(self, node: Symbol) -> bool:
+        return node in self.memo or node in self.stage.sources or node in self.stage.accumulators
+
+    def value(self, node: Symbol) -> Any:
+        """Return the vector that holds a node's value, emitting what it takes."""
+        if node not in self.memo:
+            if node in self.stage.sources:
+                self.memo[node] = self.v.load(self.address(self.stage.sources[node]))
+            elif node in self.stage.accumulators:
+                self.memo[node] = self.accumulator(*self.stage.accumulators[node])
+            else:
+                self.memo[node] = self._compute(node)
+        return self.memo[node]
+
+    def _lone_product(self, node: Symbol) -> bool:
+        return node.op == "mul" and self.uses.get(node, 0) == 1 and not self._given(node)
+
+    def _compute(self, node: Symbol) -> Any:
+        v, b, op = self.v, self.v.b, node.op
+        if op == "const":
+            return v.const(node.args[0])
+        if op == "leaf" and node.args[0] == "time":
+            return v.splat(b.sitofp(self.step, v.scalar))
+        if op in ("add", "sub"):
+            first, second = node.args
+            if self._lone_product(second):
+                x, y = (self.value(n) for n in second.args)
+                return v.fma(b.fneg(x) if op == "sub" else x, y, self.value(first))
+            if self._lone_product(first):
+                x, y = (self.value(n) for n in first.args)
+                other = self.value(second)
+                return v.fma(x, y, b.fneg(other) if op == "sub" else other)
+        if op == "pow":
+            return v.power(self.value(node.args[0]), node.args[1])
+        if op == "mod":
+            x, y = (self.value(n) for n in node.args)
+            return b.fsub(x, b.fmul(y, v.intrinsic("floor", b.fdiv(x, y))))
+        args = [self.value(a) for a in node.operands]
+        plain = {"add": b.fadd, "sub": b.fsub, "mul": b.fmul, "div": b.fdiv, "neg": b.fneg}
+        named = {"lt": v.less, "le": v.less_equal, "where": v.where, "stop": lambda x: x}
+        if op in plain:
+            return plain[op](*args)
+        if op in named:
+            return named[op](*args)
+        return getattr(v, op)(*args)  # sigmoid tanh relu exp log sqrt rsqrt abs maximum ...
+
+
+def _define(which: int) -> Any:
+    """Make the codegen of `run_stage` for a pass."""
+
+    def define(typingctx, cell, stage, head, now, first, last, row0, row1, product):  # type: ignore[no-untyped-def]
+        plan = KernelCell.registry[cell.digest]
+
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            _, number, head, now, *rest = args
+            end = builder.append_basic_block("end")
+            switch = builder.switch(number, end)
+            for n in range(len(stages(plan, which))):
+                block = builder.append_basic_block(f"stage{n}")
+                switch.add_case(I64(n), block)
+                builder.position_at_end(block)
+                _StageEmitter(builder, plan, which, n, cell, head, now).emit(*rest)
+                builder.branch(end)
+            builder.position_at_end(end)
+            return context.get_dummy_value()
+
+        return types.void(cell, *[types.int64] * 8), codegen
+
+    return define
+
+
+run_forward = intrinsic(_define(FORWARD))
+run_backward = intrinsic(_define(BACKWARD))
+run_drain = intrinsic(_define(DRAIN))
