@@ -31,6 +31,11 @@ class ClipInfo(float):
 
     __slots__ = ("clipped", "nonfinite", "post", "scale")
 
+    post: float
+    clipped: bool
+    scale: float
+    nonfinite: int
+
     def __new__(
         cls,
         norm: float,
@@ -41,10 +46,10 @@ class ClipInfo(float):
     ) -> "ClipInfo":
         """Make the record; ``post`` is ``norm`` unless given."""
         self = super().__new__(cls, norm)
-        self.post: float = float(norm) if post is None else float(post)
-        self.clipped: bool = bool(clipped)
-        self.scale: float = float(scale)
-        self.nonfinite: int = int(nonfinite)
+        self.post = float(norm) if post is None else float(post)
+        self.clipped = bool(clipped)
+        self.scale = float(scale)
+        self.nonfinite = int(nonfinite)
         return self
 
     @property
@@ -52,7 +57,7 @@ class ClipInfo(float):
         """Norm before clipping."""
         return float(self)
 
-    def __getnewargs__(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[Any, ...]:
         """Arguments that make an equal record again (copy, pickle)."""
         return float(self), self.post, self.clipped, self.scale, self.nonfinite
 

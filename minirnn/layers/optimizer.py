@@ -88,8 +88,10 @@ class Optimizer:
         index = 0
         for group in self.param_groups:
             # NumPy's scalars would turn float32 arithmetic into float64.
-            options = {k: float(v) if isinstance(v, np.generic) else v for k, v in group.items()}
-            for parameter in options.pop("params"):
+            options: Options = {
+                k: float(v) if isinstance(v, np.generic) else v for k, v in group.items()
+            }
+            for parameter in group["params"]:
                 if parameter.grad is not None:
                     state = self.state.setdefault(index, {"step": 0})
                     state["step"] += 1
