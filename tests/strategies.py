@@ -126,12 +126,16 @@ class Program:
 
     gates: str
     state: str
+    products: str
+    unbiased: str
     vectors: tuple[str, ...]
     results: tuple[tuple, ...] = field(repr=False)
 
     def __str__(self):
         lines = [f"{k} = {show(e)}" for k, e in zip(self.state, self.results, strict=True)]
-        return "\n".join([f"gates={self.gates} state={self.state} vectors={self.vectors}", *lines])
+        told = f"gates={self.gates} state={self.state} products={self.products} "
+        told += f"unbiased={self.unbiased} vectors={self.vectors}"
+        return "\n".join([told, *lines])
 
     __repr__ = __str__
 
@@ -147,7 +151,13 @@ class Program:
         def user_made(wx, u, prev, p):
             return self.equations(wx, u, prev, p)
 
-        return minirnn.cell(gates=self.gates, state=self.state, vectors=self.vectors)(user_made)
+        return minirnn.cell(
+            gates=self.gates,
+            state=self.state,
+            products=self.products,
+            unbiased=self.unbiased,
+            vectors=self.vectors,
+        )(user_made)
 
 
 @st.composite
@@ -164,20 +174,26 @@ def programs(draw, operations=None, max_gates=4, max_states=3, max_vectors=2):
         return draw(st.sampled_from(values))
 
     previous = [("prev", k) for k in state]
-    activations = []
+    activations, products = [], ""
     for k in gates:
-        operand = pick(previous)
-        if activations and draw(st.booleans()):
-            # Something computed inside the step: a second stage.
-            operand = pick([("multiply", pick(activations), operand), pick(activations)])
-        product = ("product", k, operand)
-        if activations and draw(st.booleans()):
-            product = ("multiply", product, pick(activations))
-        activation = ("add", ("wx", k), product)
+        value = ("wx", k)
+        if draw(st.integers(0, 5)):  # else a gate of the input alone
+            operand = pick(previous)
+            if activations and draw(st.booleans()):
+                # Something computed inside the step: a second stage.
+                operand = pick([("multiply", pick(activations), operand), pick(activations)])
+            product = ("product", k, operand)
+            if activations and draw(st.booleans()):
+                product = ("multiply", product, pick(activations))
+            value = ("add", value, product)
+            products += k
         if vectors and draw(st.booleans()):
-            peephole = ("multiply", pick(previous), ("p", pick(vectors)))
-            activation = ("add", activation, peephole)
-        activations.append((pick(["tanh", "sigmoid", pick(unary)]), activation))
+            value = ("add", value, ("multiply", pick(previous), ("p", pick(vectors))))
+        activations.append((pick(["tanh", "sigmoid", pick(unary)]), value))
+    if draw(st.integers(0, 3)) == 0:  # a block beside the gates
+        activations.append(("tanh", ("product", "y", pick(previous + activations))))
+        products += "y"
+    unbiased = pick(["", "", products[-1:]])
 
     # Every activation and vector reaches a state: they are dealt out, then twisted and squashed.
     dealt = [*activations, *(("p", name) for name in vectors)]
@@ -190,7 +206,7 @@ def programs(draw, operations=None, max_gates=4, max_states=3, max_vectors=2):
             value = (pick(binary), value, pick(previous + activations + results))
         squash = pick(["tanh", "mix", "rsqrt"])
         results.append((squash, value, pick(previous)) if squash == "mix" else (squash, value))
-    return Program(gates, state, vectors, tuple(results))
+    return Program(gates, state, products, unbiased, vectors, tuple(results))
 
 
 def smooth_programs(**options):
