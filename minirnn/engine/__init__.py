@@ -1,7 +1,19 @@
 """The autodiff engine: tensors, a tape, operations with their derivatives. NumPy only."""
 
-from minirnn.engine.functional import grad
+from minirnn.engine.functional import grad, hvp, jvp
+from minirnn.engine.gradcheck import GradcheckError, gradcheck
 from minirnn.engine.linear import einsum, embedding, matmul
+from minirnn.engine.movement import (
+    concat,
+    flip,
+    pad,
+    permute,
+    reshape,
+    split,
+    stack,
+    transpose,
+    unbind,
+)
 from minirnn.engine.pointwise import (
     abs,
     clip,
@@ -18,21 +30,11 @@ from minirnn.engine.pointwise import (
 )
 from minirnn.engine.random import manual_seed
 from minirnn.engine.reductions import log_softmax, logsumexp, max, mean, min, softmax, sum
-from minirnn.engine.movement import (
-    concat,
-    flip,
-    pad,
-    permute,
-    reshape,
-    split,
-    stack,
-    transpose,
-    unbind,
-)
 from minirnn.engine.tape import enable_grad, is_grad_enabled, no_grad, record
 from minirnn.engine.tensor import Tensor
 
 __all__ = [
+    "GradcheckError",
     "Tensor",
     "abs",
     "clip",
@@ -43,7 +45,10 @@ __all__ = [
     "exp",
     "flip",
     "grad",
+    "gradcheck",
+    "hvp",
     "is_grad_enabled",
+    "jvp",
     "log",
     "log_softmax",
     "logsumexp",

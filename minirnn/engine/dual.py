@@ -4,7 +4,7 @@ A vjp runs on ndarrays, or on Tensors where ``create_graph`` asks for a graph. T
 that end in ``_like`` or say "either" do the same to both.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +37,7 @@ def to_array(value: Any, place: str, argument: str = "array") -> ndarray:
 def tensor(value: Any, place: str, argument: str = "input") -> "Tensor":
     """Return ``value`` if it is a tensor, else a constant with a copy of it."""
     if isinstance(value, Value):
-        return value  # type: ignore[return-value] - every Value is a Tensor
+        return value  # type: ignore[return-value]  # every Value is a Tensor
     return constant(to_array(value, place, argument))
 
 
@@ -56,15 +56,17 @@ def operands(place: str, a: Any, b: Any) -> "tuple[Tensor, Tensor]":
     return first, second
 
 
-def binary(place: str, ufunc: np.ufunc, a: Any, b: Any) -> "tuple[Tensor, Tensor, Any]":
-    """Return both operands as tensors, and the ufunc of them."""
+def binary(
+    place: str, function: Callable[..., Any], a: Any, b: Any
+) -> "tuple[Tensor, Tensor, Any]":
+    """Return both operands as tensors, and the function of their arrays."""
     if a.__class__ is not b.__class__ or not isinstance(a, Value):
         a, b = operands(place, a, b)
     x, y = a._data, b._data
     if x.dtype is not y.dtype:
         same_dtype(place, (a, b))
     try:
-        return a, b, ufunc(x, y)
+        return a, b, function(x, y)
     except ValueError:
         raise ValueError(
             f"{place}: operands must have shapes that broadcast, got {x.shape} and {y.shape}; "
@@ -109,7 +111,7 @@ def sum_to(d: Grad, a: Value) -> Grad:
 def expand(d: Grad, shape: tuple[int, ...]) -> Grad:
     """Repeat ``d`` to ``shape`` by broadcasting; either."""
     if isinstance(d, Value):
-        return d.expand(shape)  # type: ignore[attr-defined] - every Value is a Tensor
+        return d.expand(shape)  # type: ignore[attr-defined]  # every Value is a Tensor
     # A real array rather than numpy.broadcast_to's view, which costs ten times as much to make.
     out = np.empty(shape, d.dtype)
     out[...] = d

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from minirnn.engine.tensor import Tensor
 
 
-def _view(out: "Tensor", a: Value) -> "Tensor":
+def view(out: "Tensor", a: Value) -> "Tensor":
     """Say that ``out`` shows memory of ``a``, so that a write to ``a`` dates both."""
     out._base = a if a._base is None else a._base
     return out
 
 
 def reshape(a: Operand, *shape: Any) -> "Tensor":
-    """Return the same numbers in another shape, given as numbers or one tuple; -1 means the rest."""
+    """Return the same numbers in another shape, numbers or one tuple; -1 means the rest."""
     a = tensor(a, "reshape")
     if len(shape) == 1 and not isinstance(shape[0], int | np.integer):
         shape = tuple(shape[0])
@@ -32,7 +32,7 @@ def reshape(a: Operand, *shape: Any) -> "Tensor":
             f"reshape: shape must hold {a._data.size} numbers, got {shape} for a tensor of shape "
             f"{before}; one entry may be -1"
         ) from None
-    return _view(emit(y, (a,), lambda d: (d.reshape(before),), "reshape"), a)
+    return view(emit(y, (a,), lambda d: (d.reshape(before),), "reshape"), a)
 
 
 def transpose(a: Operand, dim0: int, dim1: int) -> "Tensor":
@@ -40,9 +40,9 @@ def transpose(a: Operand, dim0: int, dim1: int) -> "Tensor":
     a = tensor(a, "transpose")
     i, j = axis("transpose", dim0, a._data.ndim), axis("transpose", dim1, a._data.ndim)
     if i == j:
-        return _view(emit(a._data.view(), (a,), lambda d: (d,), "transpose"), a)
+        return view(emit(a._data.view(), (a,), lambda d: (d,), "transpose"), a)
     y = a._data.swapaxes(i, j)
-    return _view(emit(y, (a,), lambda d: (d.swapaxes(i, j),), "transpose"), a)
+    return view(emit(y, (a,), lambda d: (d.swapaxes(i, j),), "transpose"), a)
 
 
 def permute(a: Operand, dims: Sequence[int]) -> "Tensor":
@@ -59,7 +59,7 @@ def permute(a: Operand, dims: Sequence[int]) -> "Tensor":
     def vjp(d: Grad) -> tuple[Grad]:
         return (permute(d, back) if isinstance(d, Value) else d.transpose(back),)
 
-    return _view(emit(y, (a,), vjp, "permute"), a)
+    return view(emit(y, (a,), vjp, "permute"), a)
 
 
 def expand(a: Operand, shape: tuple[int, ...]) -> "Tensor":
@@ -79,7 +79,7 @@ def unsqueeze(a: Operand, dim: int) -> "Tensor":
     """Insert a dimension of 1 before ``dim``."""
     a = tensor(a, "unsqueeze")
     at = axis("unsqueeze", dim, a._data.ndim + 1)
-    return reshape(a, a._data.shape[:at] + (1,) + a._data.shape[at:])
+    return reshape(a, (*a._data.shape[:at], 1, *a._data.shape[at:]))
 
 
 def squeeze(a: Operand, dim: int | None = None) -> "Tensor":
@@ -99,7 +99,7 @@ def flip(a: Operand, dims: int | Sequence[int]) -> "Tensor":
     def vjp(d: Grad) -> tuple[Grad]:
         return (flip(d, axes) if isinstance(d, Value) else np.flip(d, axes),)
 
-    return _view(emit(np.flip(a._data, axes), (a,), vjp, "flip"), a)
+    return view(emit(np.flip(a._data, axes), (a,), vjp, "flip"), a)
 
 
 def concat(tensors: Sequence[Operand], dim: int = 0) -> "Tensor":
@@ -170,7 +170,7 @@ def split(a: Operand, size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor,
     ends = np.cumsum(sizes)[:-1]
 
     def vjp(*ds: Grad) -> tuple[Grad]:
-        lengths = [shape[:at] + (n,) + shape[at + 1 :] for n in sizes]
+        lengths = [(*shape[:at], n, *shape[at + 1 :]) for n in sizes]
         some = next(d for d in ds if d is not None)
         parts = [
             np.zeros(s, some.dtype) if d is None else d for d, s in zip(ds, lengths, strict=True)
@@ -178,7 +178,7 @@ def split(a: Operand, size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor,
         return (concat(parts, at) if isinstance(some, Value) else np.concatenate(parts, at),)
 
     pieces = record(np.split(a._data, ends, at), (a,), vjp, name="split")
-    return tuple(_view(piece, a) for piece in pieces)
+    return tuple(view(piece, a) for piece in pieces)
 
 
 def unbind(a: Operand, dim: int = 0) -> "tuple[Tensor, ...]":
@@ -192,7 +192,7 @@ def unbind(a: Operand, dim: int = 0) -> "tuple[Tensor, ...]":
         parts = [np.zeros(slices.shape[1:], some.dtype) if d is None else d for d in ds]
         return (stack(parts, at) if isinstance(some, Value) else np.stack(parts, at),)
 
-    return tuple(_view(row, a) for row in record(list(slices), (a,), vjp, name="unbind"))
+    return tuple(view(row, a) for row in record(list(slices), (a,), vjp, name="unbind"))
 
 
 def pad(a: Operand, pad: Sequence[int], value: float = 0.0) -> "Tensor":

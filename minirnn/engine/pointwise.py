@@ -1,7 +1,9 @@
 """Pointwise operations with broadcasting: each value stands beside its vjp.
 
-``d`` is the gradient of the output: an ndarray, or a Tensor where ``create_graph`` asks for a graph.
+``d`` is the gradient of the output, an ndarray, or a Tensor where ``create_graph`` wants a graph.
 A rule that needs its output uses the array it has, or computes the output again as a Tensor.
+NumPy's floating-point warnings stand (``numpy.errstate`` sets them), but where an operation
+overflows on its way to a correct result.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -83,8 +85,8 @@ def neg(a: Operand) -> "Tensor":
 
 def power(a: Operand, b: Operand) -> "Tensor":
     """Return ``a ** b``; the exponent is a number or a tensor."""
-    if b.__class__ in SCALARS:
-        return _power_constant(tensor(a, "**", "base"), b)
+    if isinstance(b, int | float) and b.__class__ in SCALARS:
+        return _power_constant(tensor(a, "**", "base"), float(b))
     a, b, y = binary("**", np.power, a, b)
 
     def vjp(d: Grad) -> tuple[Grad, Grad]:
@@ -104,13 +106,13 @@ def power(a: Operand, b: Operand) -> "Tensor":
 
 
 def _power_constant(a: "Tensor", n: float) -> "Tensor":
-    """``a ** n`` for a number n."""
+    """Return ``a ** n`` for a number n."""
 
     def vjp(d: Grad) -> tuple[Grad]:
         if n == 0:
             return (d * 0.0,)
         u = data_like(d, a)
-        return (d * u * 2.0,) if n == 2 else (d * (u ** (n - 1) * float(n)),)
+        return (d * u * 2.0,) if n == 2 else (d * (u ** (n - 1.0) * n),)
 
     return emit(a._data**n, (a,), vjp, "**")
 
@@ -137,16 +139,13 @@ def exp(a: Operand) -> "Tensor":
 def log(a: Operand) -> "Tensor":
     """Return the natural logarithm; ``log(0)`` is -inf and a negative ``a`` gives NaN."""
     a = tensor(a, "log")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        y = np.log(a._data)
-    return emit(y, (a,), lambda d: (d / data_like(d, a),), "log")
+    return emit(np.log(a._data), (a,), lambda d: (d / data_like(d, a),), "log")
 
 
 def sqrt(a: Operand) -> "Tensor":
     """Return the square root; a negative ``a`` gives NaN."""
     a = tensor(a, "sqrt")
-    with np.errstate(invalid="ignore"):
-        y = np.sqrt(a._data)
+    y = np.sqrt(a._data)
 
     def vjp(d: Grad) -> tuple[Grad]:
         root = a.sqrt() if isinstance(d, Value) else y
@@ -158,8 +157,7 @@ def sqrt(a: Operand) -> "Tensor":
 def rsqrt(a: Operand) -> "Tensor":
     """Return ``1 / sqrt(a)``."""
     a = tensor(a, "rsqrt")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        y = 1.0 / np.sqrt(a._data)
+    y = 1.0 / np.sqrt(a._data)
 
     def vjp(d: Grad) -> tuple[Grad]:
         r = a.rsqrt() if isinstance(d, Value) else y
@@ -181,12 +179,13 @@ def tanh(a: Operand) -> "Tensor":
 
 
 def sigmoid(a: Operand) -> "Tensor":
-    """Return ``1 / (1 + exp(-a))``, accurate at both ends: the tail keeps its relative precision."""
+    """Return ``1 / (1 + exp(-a))``; both tails keep their relative precision."""
     a = tensor(a, "sigmoid")
     # Where exp(-a) overflows to inf the quotient is the correct 0.
     with np.errstate(over="ignore"):
-        y = np.exp(-a._data)
-    y = 1.0 / (y + 1.0)
+        e = np.exp(-a._data)
+    e += 1.0
+    y = np.reciprocal(e)
 
     def vjp(d: Grad) -> tuple[Grad]:
         s = a.sigmoid() if isinstance(d, Value) else y
@@ -209,19 +208,19 @@ def abs(a: Operand) -> "Tensor":
 
 
 def maximum(a: Operand, b: Operand) -> "Tensor":
-    """Return the greater of two, NaN if one is; where they are equal each gets half the gradient."""
+    """Return the greater of two, NaN if one is; equal ones get half of the gradient each."""
     a, b, y = binary("maximum", np.maximum, a, b)
     return emit(y, (a, b), _extreme_vjp(a, b, np.less), "maximum")
 
 
 def minimum(a: Operand, b: Operand) -> "Tensor":
-    """Return the smaller of two, NaN if one is; where they are equal each gets half the gradient."""
+    """Return the smaller of two, NaN if one is; equal ones get half of the gradient each."""
     a, b, y = binary("minimum", np.minimum, a, b)
     return emit(y, (a, b), _extreme_vjp(a, b, np.greater), "minimum")
 
 
 def _extreme_vjp(a: "Tensor", b: "Tensor", loses: np.ufunc) -> Any:
-    """The vjp of maximum and minimum: 0 to the one that loses, halves where they are equal."""
+    """Return the vjp of maximum or minimum: 0 to the one that loses, halves to equal ones."""
 
     def vjp(d: Grad) -> tuple[Grad, Grad]:
         x, y = a._data, b._data

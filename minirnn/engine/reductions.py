@@ -4,12 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.engine.dual import axes, axis, data_like, expand, tensor
-from minirnn.engine.pointwise import Operand
+from minirnn.engine.dual import axes, axis, expand, tensor
+from minirnn.engine.pointwise import Operand, exp
 from minirnn.engine.tape import Grad, Value, emit
 
 if TYPE_CHECKING:
     from minirnn.engine.tensor import Tensor
+
+# Untyped, because NumPy's stubs have no overload for a keepdims that is a variable.
+_add_reduce: Any = np.add.reduce
 
 Dims = int | tuple[int, ...] | None
 
@@ -24,7 +27,7 @@ def sum(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     a = tensor(a, "sum")
     shape = a._data.shape
     over = axes("sum", dim, len(shape)) if shape else ()
-    y = np.add.reduce(a._data, axis=over, keepdims=keepdim)
+    y = _add_reduce(a._data, axis=over, keepdims=keepdim)
 
     def vjp(d: Grad) -> tuple[Grad]:
         return (expand(d.reshape(_kept(shape, over)), shape),)
@@ -39,7 +42,7 @@ def mean(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     over = axes("mean", dim, len(shape)) if shape else ()
     count = int(np.prod([shape[i] for i in over]))
     scale = 1.0 / count if count else float("nan")
-    y = np.add.reduce(a._data, axis=over, keepdims=keepdim) * a._data.dtype.type(scale)
+    y = _add_reduce(a._data, axis=over, keepdims=keepdim) * a._data.dtype.type(scale)
 
     def vjp(d: Grad) -> tuple[Grad]:
         return (expand((d * scale).reshape(_kept(shape, over)), shape),)
@@ -75,7 +78,7 @@ def _extreme(name: str, ufunc: np.ufunc, a: Operand, dim: Dims, keepdim: bool) -
 
     def vjp(d: Grad) -> tuple[Grad]:
         ties = x == kept
-        share = ties / np.add.reduce(ties, axis=over, keepdims=True, dtype=x.dtype)
+        share = ties / _add_reduce(ties, axis=over, keepdims=True, dtype=x.dtype)
         return (expand(d.reshape(kept.shape), x.shape) * share.astype(x.dtype, copy=False),)
 
     y = kept if keepdim else kept.reshape([n for i, n in enumerate(x.shape) if i not in over])
@@ -91,13 +94,13 @@ def _shifted_exp(x: np.ndarray, over: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def softmax(a: Operand, dim: int = -1) -> "Tensor":
-    """Return ``exp(a) / sum(exp(a))`` along ``dim``, shifted by the largest so that none overflows."""
+    """Return ``exp(a) / sum(exp(a))`` along ``dim``, safe from overflow."""
     a = tensor(a, "softmax")
     over = axis("softmax", dim, a._data.ndim)
     x = np.atleast_1d(a._data)
     e, _ = _shifted_exp(x, over)
     with np.errstate(invalid="ignore"):
-        y = e / np.add.reduce(e, axis=over, keepdims=True)
+        y = e / _add_reduce(e, axis=over, keepdims=True)
     y = y.reshape(a._data.shape)
 
     def vjp(d: Grad) -> tuple[Grad]:
@@ -109,13 +112,13 @@ def softmax(a: Operand, dim: int = -1) -> "Tensor":
 
 
 def log_softmax(a: Operand, dim: int = -1) -> "Tensor":
-    """Return ``log(softmax(a))`` along ``dim`` without the rounding of taking the logarithm last."""
+    """Return ``log(softmax(a))`` along ``dim``, exact where softmax underflows."""
     a = tensor(a, "log_softmax")
     over = axis("log_softmax", dim, a._data.ndim)
     x = np.atleast_1d(a._data)
     e, m = _shifted_exp(x, over)
     with np.errstate(divide="ignore", invalid="ignore"):
-        y = (x - m) - np.log(np.add.reduce(e, axis=over, keepdims=True))
+        y = (x - m) - np.log(_add_reduce(e, axis=over, keepdims=True))
     y = y.reshape(a._data.shape)
 
     def vjp(d: Grad) -> tuple[Grad]:
@@ -133,15 +136,14 @@ def logsumexp(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     m = np.asarray(np.maximum.reduce(x, axis=over, keepdims=True, initial=-np.inf))
     m[~np.isfinite(m)] = 0.0
     with np.errstate(divide="ignore", over="ignore"):
-        kept = np.log(np.add.reduce(np.exp(x - m), axis=over, keepdims=True)) + m
+        kept = np.log(_add_reduce(np.exp(x - m), axis=over, keepdims=True)) + m
 
     def vjp(d: Grad) -> tuple[Grad]:
         d = d.reshape(_kept(x.shape, over))
-        u = data_like(d, a)
         if isinstance(d, Value):
-            return (d * (u - logsumexp(a, dim, keepdim=True).reshape(d.shape)).exp(),)
+            return (d * exp(a - logsumexp(a, dim, keepdim=True)),)
         with np.errstate(invalid="ignore"):
-            return (d * np.exp(u - kept),)
+            return (d * np.exp(x - kept),)
 
     y = kept if keepdim else kept.reshape([n for i, n in enumerate(x.shape) if i not in over])
     return emit(y, (a,), vjp, "logsumexp")
@@ -153,4 +155,4 @@ def _sum_like(d: Any, over: int) -> Any:
         return d
     if isinstance(d, Value):
         return sum(d, over, keepdim=True)
-    return np.add.reduce(d, axis=over, keepdims=True)
+    return _add_reduce(d, axis=over, keepdims=True)

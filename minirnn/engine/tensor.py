@@ -1,12 +1,12 @@
 """Tensor: an array that remembers how it was made."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from minirnn.engine import linear, movement, pointwise, reductions, tape
+from minirnn.engine import linear, movement, pointwise, reductions, tape, walk
 from minirnn.engine.dual import to_array
 
 
@@ -117,7 +117,7 @@ class Tensor(tape.Value):
                 "(or was computed under no_grad); set it before the forward"
             )
         dself = seed(self, gradient, "backward", "gradient")
-        for leaf, grad in tape.pull((self,), (dself,), retain_graph=retain_graph).items():
+        for leaf, grad in walk.pull((self,), (dself,), retain_graph=retain_graph).items():
             check_gradient(leaf, grad)
             # A copy: the same array may be the gradient of two leaves.
             leaf.grad = np.array(grad) if leaf.grad is None else leaf.grad + grad
@@ -220,7 +220,7 @@ class Tensor(tape.Value):
                 "NumPy would lose this tensor's gradient; use minirnn's functions, or .numpy() "
                 "for the numbers"
             )
-        return np.array(self._data, dtype=dtype, copy=copy)
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __repr__(self) -> str:
         numbers = np.array2string(self._data, separator=", ", prefix="Tensor(")
