@@ -5,7 +5,20 @@ import pytest
 
 import minirnn
 from minirnn import abs as absolute
-from minirnn import cell, clip, exp, maximum, minimum, relu, sigmoid, stop, tanh, where
+from minirnn import (
+    cell,
+    clip,
+    exp,
+    layer_norm,
+    maximum,
+    mean,
+    minimum,
+    relu,
+    sigmoid,
+    stop,
+    tanh,
+    where,
+)
 from tests.conformance import harness
 from tests.conformance.checks import CHECKS
 from tests.conformance.watching import WATCH_CHECKS
@@ -84,6 +97,26 @@ def powers_and_kinks(wx, u, prev):
     return clip(relu(y) - (2 + exp(-a)) ** -1, -0.9, 0.9) + 0.1 * -prev.h
 
 
+@cell(gates="ih", state="hc", vectors={"gain": 1.0, "shift": 0.0})
+def normalised(wx, u, prev, p):
+    """Means over the units in several stages, of gates and of a state."""
+    i = sigmoid(p.gain * layer_norm(wx.i + u.i @ prev.h) + p.shift)
+    c = prev.c + i * tanh(wx.h + u.h @ prev.h)
+    return tanh(layer_norm(c)) - mean(i), c
+
+
+@cell(gates="h", state="h", constants={"period": (1, 2, 3)}, upper="h")
+def clockwork(wx, u, prev, p, t):
+    return where(t % p.period < 1, tanh(wx.h + u.h @ prev.h), prev.h)
+
+
+@cell(gates="fg", state="hc", vectors=("w",))
+def fed_from_below(wx, u, prev, p, below):
+    f = sigmoid(wx.f + u.f @ prev.h + p.w * below.c)
+    c = f * prev.c + (1 - f) * tanh(wx.g + u.g @ prev.h) + 0.5 * below.c
+    return tanh(c), c
+
+
 CORNERS = [
     two_states_of_one_value,
     delay_line,
@@ -97,6 +130,9 @@ CORNERS = [
     declared_unused,
     stopped,
     powers_and_kinks,
+    normalised,
+    clockwork,
+    fed_from_below,
 ]
 CASES = [
     Case(T=5, B=4, I=3, H=9, L=2, bidirectional=True, seed=7),
