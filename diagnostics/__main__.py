@@ -1,0 +1,110 @@
+"""The command line: `python -m diagnostics demo` and `python -m diagnostics report RUN.json`.
+
+Only argparse is imported here; everything else waits until a command needs it, so that `--help`
+answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diagnostics.report import Report
+
+EXIT_OBJECTION, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the command line."""
+    main_parser = argparse.ArgumentParser(
+        prog="python -m diagnostics",
+        description="How gradients flow through time in recurrent networks.",
+    )
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser(
+        "demo",
+        help="train RNN, LSTM and GRU on text, with and without clipping, and report",
+        description="Train RNN, LSTM and GRU character models, each with and without clipping, "
+        "and write one self-contained HTML report.",
+    )
+    demo.add_argument("--text", metavar="PATH", help="a UTF-8 file; default: Python's own library")
+    demo.add_argument("--seed", type=int, default=0, help="default %(default)s")
+    demo.add_argument("--training-steps", type=int, metavar="N", help="steps of each run")
+    demo.add_argument("--learning-rate", type=float, metavar="X", help="of gradient descent")
+    demo.add_argument("--max-norm", type=float, metavar="X", help="clipping threshold")
+    demo.add_argument("--timings", action="store_true", help="put seconds into the report")
+
+    report = commands.add_parser(
+        "report",
+        help="make the report again from its JSON",
+        description="Make a report from the JSON that Report.to_json or --json wrote.",
+    )
+    report.add_argument("run", metavar="RUN.json")
+    for command in (demo, report):
+        command.add_argument(
+            "--out", metavar="PATH", default="report.html", help="default %(default)s"
+        )
+        command.add_argument("--json", action="store_true", help="print JSON on standard output")
+        command.add_argument(
+            "--fail-on",
+            metavar="WHAT",
+            help="exit with 1 on these: warn, fail, or rules such as R1,R9",
+        )
+    return main_parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print("\ndiagnostics: interrupted, nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except ImportError as error:
+        needs = "; the reports need matplotlib, Jinja2 and rich: pip install 'minirnn[report]'"
+        print(f"diagnostics: {error}{needs}", file=sys.stderr)
+    except (ValueError, OSError) as error:
+        print(f"diagnostics: {' '.join(str(error).split())}", file=sys.stderr)
+    return EXIT_ERROR
+
+
+def _run(options: argparse.Namespace) -> int:
+    from diagnostics.files import check_writable
+    from diagnostics.rules import selected
+
+    if options.fail_on is not None:
+        selected([], options.fail_on)  # a wrong name is an error before the work, not after
+    check_writable(options.out)
+    report = _demo(options) if options.command == "demo" else _load(options)
+    report.to_html(options.out)
+    if options.json:
+        sys.stdout.write(report.json())
+    last = sys.stderr if options.json else sys.stdout
+    print(report, file=last)
+    print(f"report: {options.out}", file=last)
+    return 0 if options.fail_on is None else report.exit_code(options.fail_on)
+
+
+def _demo(options: argparse.Namespace) -> "Report":
+    from diagnostics.demo.run import demo
+    from diagnostics.demo.settings import Settings
+
+    given = {
+        name: getattr(options, name)
+        for name in ("training_steps", "learning_rate", "max_norm")
+        if getattr(options, name) is not None
+    }
+    return demo(Settings(text=options.text, seed=options.seed, **given), options.timings)
+
+
+def _load(options: argparse.Namespace) -> "Report":
+    from diagnostics.report import load_report
+
+    return load_report(options.run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""What the demo measures on a trained model, on text that it has not seen."""
+
+from typing import Any
+
+import numpy as np
+
+import minirnn
+from diagnostics import rules
+from diagnostics.demo.corpus import Corpus, unseen_batch
+from diagnostics.demo.settings import Settings
+from diagnostics.demo.train import CharModel, Trained
+from diagnostics.quantities.base import significant
+from diagnostics.quantities.clipping import clipping_statistics
+from diagnostics.quantities.decay_rate import decay_rate
+from diagnostics.quantities.gradient_flow import GradientFlow, gradient_flow
+from diagnostics.quantities.lag_gain import lag_gain
+from diagnostics.quantities.statistics import interval, resamples
+from diagnostics.quantities.training import Training
+from diagnostics.report import Subject
+from diagnostics.rules import Verdict
+
+
+def measure(
+    name: str, cell: str, max_norm: float | None, run: Trained, corpus: Corpus, settings: Settings
+) -> tuple[Subject, list[Verdict]]:
+    """Measure and judge one run."""
+    x, y = unseen_batch(corpus, settings)
+    with minirnn.no_grad():
+        inputs = run.model.embedding(x).numpy()
+    gain = lag_gain(run.model.recurrent, inputs, seed=settings.seed)
+    clip = clipping_statistics(run.clips, max_norm)
+    quantities = {
+        "lag_gain": gain,
+        "decay_rate": decay_rate(gain),
+        "gradient_flow": _flow(run.model, inputs, y),
+        "clipping": clip,
+        "training": _training(run, corpus, settings, x, y),
+    }
+    verdicts = [
+        rules.vanishing(gain, subject=name),
+        rules.exploding(gain, nonfinite_steps=clip.nonfinite_steps, subject=name),
+    ]
+    if max_norm is not None:
+        verdicts.append(rules.clipping(clip, subject=name))
+    table = {
+        "cell": cell,
+        "clipping": "off" if max_norm is None else f"norm at {max_norm:g}",
+        "parameters": f"{sum(p.numpy().size for p in run.model.parameters()):,}",
+    }
+    return Subject(name, quantities, table), verdicts
+
+
+def _flow(model: CharModel, inputs: Any, y: Any) -> GradientFlow:
+    """Gradient flow of the mean loss: where it enters is asked of the layer above alone."""
+    with minirnn.no_grad():
+        hidden, _ = model.recurrent(inputs)
+    output = minirnn.Tensor(hidden.numpy(), requires_grad=True)
+    loss = minirnn.cross_entropy(model.linear(output), y)
+    (d_output,) = minirnn.grad(loss, [output])
+    return gradient_flow(model.recurrent, inputs, d_output)
+
+
+def _training(run: Trained, corpus: Corpus, settings: Settings, x: Any, y: Any) -> Training:
+    with minirnn.no_grad():
+        losses = minirnn.cross_entropy(run.model(x)[0], y, reduction="none").numpy().mean(axis=0)
+    picks = resamples(len(losses), seed=settings.seed)
+    return Training(
+        value=float(losses.mean()),
+        ci=interval(losses[picks].mean(axis=1)),
+        how=(
+            "mean cross-entropy per character of each training step; after training, of "
+            f"{losses.size} sequences of {settings.steps} characters that were not trained on; "
+            "interval: bootstrap over those sequences"
+        ),
+        loss=significant(run.loss),
+        flow=significant(run.flow, 4),
+        flow_steps=run.flow_steps,
+        stopped=run.stopped,
+        prompt=corpus.prompt,
+        sample=_sample(run.model, corpus, settings),
+    )
+
+
+def _sample(model: CharModel, corpus: Corpus, settings: Settings) -> str:
+    ids = minirnn.generate(
+        model,
+        corpus.vocabulary.encode(corpus.prompt),
+        settings.sample_length,
+        temperature=settings.temperature,
+        rng=np.random.default_rng(settings.seed),
+    )
+    return corpus.vocabulary.decode(ids)

@@ -1,0 +1,73 @@
+"""What the demo trains: small enough for a laptop, hard enough that clipping matters."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import minirnn
+
+CELLS = ("rnn", "lstm", "gru")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the six runs.
+
+    Plain gradient descent with a large rate is used on purpose: it is where clipping does its
+    work.  (Adam divides by a running norm and hides most of it.)
+    """
+
+    text: str | None = None
+    seed: int = 0
+    training_steps: int = 300
+    steps: int = 128
+    batch: int = 16
+    hidden_size: int = 128
+    embedding_size: int = 32
+    learning_rate: float = 2.0
+    max_norm: float = 0.5
+    sample_length: int = 400
+    temperature: float = 0.7
+    record_every: int = 5
+    unseen_sequences: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("training_steps", "steps", "batch", "hidden_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"demo: {name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "max_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"demo: {name} must be above 0, got {getattr(self, name)}")
+
+    def table(self, corpus: str) -> dict[str, str]:
+        """Return the settings as a reader wants them."""
+        return {
+            "text": corpus,
+            "task": "predict the next character; truncated backpropagation with carried state",
+            "model": (
+                f"Embedding({self.embedding_size}), one recurrent layer of {self.hidden_size} "
+                "units, Linear; float32"
+            ),
+            "start": "orthogonal recurrent blocks; forget bias 1 for LSTM; else as in PyTorch",
+            "training": (
+                f"{self.training_steps} steps of {self.batch} sequences of {self.steps} "
+                f"characters; SGD, learning rate {self.learning_rate:g} to a tenth of it over the "
+                "second half"
+            ),
+            "clipping": f"norm of all gradients at {self.max_norm:g}, or off",
+            "seed": str(self.seed),
+        }
+
+
+def variants(settings: Settings) -> list[tuple[str, str, float | None]]:
+    """Name the runs: (name, cell, clipping threshold or None)."""
+    runs: list[tuple[str, str, float | None]] = []
+    for cell in CELLS:
+        runs.append((f"{cell}, clipped", cell, settings.max_norm))
+        runs.append((f"{cell}, unclipped", cell, None))
+    return runs
+
+
+def initial(cell: str) -> dict[str, Any]:
+    """Choose where a cell starts: the same for a cell's runs with and without clipping."""
+    init: dict[str, Any] = {"weight_hh": minirnn.init.orthogonal}
+    return init | {"bias": minirnn.init.forget_bias(1.0)} if cell == "lstm" else init

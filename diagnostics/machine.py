@@ -1,0 +1,30 @@
+"""What a report says about the machine and the versions: nothing that names its owner."""
+
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import minirnn
+
+
+def machine() -> dict[str, str]:
+    """Describe processor, threads and versions; the same on every run in one environment."""
+    return {
+        "processor": _processor(),
+        "architecture": f"{platform.machine()}, {platform.system()}",
+        "threads": str(minirnn.get_num_threads()),
+        "Python": platform.python_version(),
+        "minirnn": minirnn.__version__,
+        **{name: metadata.version(name) for name in ("numpy", "numba", "matplotlib")},
+    }
+
+
+def _processor() -> str:
+    """Name the processor; Linux tells it in a file only, and Python not at all."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or "unknown"

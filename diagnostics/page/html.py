@@ -1,0 +1,122 @@
+"""The page: a report's verdicts and pictures in one HTML file that needs nothing else."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+
+from diagnostics.numbers import short, spelled, with_interval
+from diagnostics.page import pictures_of_flow, pictures_of_training
+from diagnostics.page.picture import Picture
+from diagnostics.report import Report
+from diagnostics.rules import RULES, Verdict
+from diagnostics.text import by_severity, tally
+
+PICTURES = (
+    pictures_of_flow.lag_gain,
+    pictures_of_flow.gradient_flow,
+    pictures_of_flow.heat_map,
+    pictures_of_training.clipping,
+    pictures_of_training.loss,
+)
+_HERE = Path(__file__).parent
+
+
+def render(report: Report) -> str:
+    """Make the page.  A pure function of the report: the same report gives the same bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    rules = [rule for rule in RULES if any(v.rule == rule for v in report.verdicts)]
+    return environment.get_template("page.html").render(
+        report=report,
+        style=(_HERE / "style.css").read_text(encoding="utf-8"),
+        tally=tally(report.verdicts),
+        rules=[(rule, f"{rule} {RULES[rule]}") for rule in rules],
+        overview=_overview(report, rules),
+        legend=_legend(report),
+        objections=_objections(report),
+        pictures=pictures(report),
+        samples=_samples(report),
+        tables=_tables(report),
+        data=embeddable(report),
+        short=short,
+        judged=_judged,
+        sentence=_sentence,
+        spelled=spelled,
+    )
+
+
+def pictures(report: Report) -> list[Picture]:
+    """Draw every picture that the report has data for."""
+    drawn = [draw(report.subjects) for draw in PICTURES]
+    return [picture for picture in drawn if picture is not None]
+
+
+def embeddable(report: Report) -> str:
+    """Return the report's JSON in a form that no HTML parser can mistake for markup."""
+    text = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text + "\n"
+
+
+def _overview(report: Report, rules: Sequence[str]) -> list[tuple[str, list[Verdict | None]]]:
+    """One row per subject, one verdict per rule, None where the rule does not apply."""
+    found = {(v.subject, v.rule): v for v in report.verdicts}
+    names = [subject.name for subject in report.subjects]
+    return [(name, [found.get((name, rule)) for rule in rules]) for name in names]
+
+
+def _objections(report: Report) -> list[list[Verdict]]:
+    """Group what is wrong by rule and level: they share threshold and remedy."""
+    wrong = [v for v in by_severity(report.verdicts) if v.level not in ("ok", "info")]
+    groups: dict[tuple[str, str, float], list[Verdict]] = {}
+    for verdict in wrong:
+        groups.setdefault((verdict.rule, verdict.level, verdict.threshold), []).append(verdict)
+    return list(groups.values())
+
+
+def _legend(report: Report) -> str:
+    lines = {
+        "R1": "R1: the lag gain at the largest lag, warn below 10⁻³, fail below 10⁻⁶.",
+        "R2": "R2: the same, warn above 10³, fail above 10⁶ or when a gradient was not finite.",
+        "R9": "R9: the fraction of steps clipped, warn above 10 %, fail above 50 %.",
+    }
+    used = {verdict.rule for verdict in report.verdicts}
+    note = (
+        "Inconclusive: fewer than 8 samples, or an interval that straddles a threshold. Info "
+        "states a fact that is neither good nor bad."
+    )
+    return " ".join([line for rule, line in lines.items() if rule in used] + [note])
+
+
+def _judged(verdict: Verdict) -> str:
+    if verdict.rule == "R9":
+        return f"{verdict.value:.1%} of steps"
+    return f"{with_interval(verdict.value, verdict.ci)}"
+
+
+def _sentence(text: str) -> str:
+    """Begin with a capital, end with a full stop."""
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def _samples(report: Report) -> list[tuple[str, str, str]]:
+    runs = [
+        (s.name, s.quantities["training"]) for s in report.subjects if "training" in s.quantities
+    ]
+    return [(name, run.prompt, run.sample) for name, run in runs if run.sample]
+
+
+def _tables(report: Report) -> list[tuple[str, dict[str, str]]]:
+    tables = [("Settings", dict(report.settings))]
+    tables += [(s.name, dict(s.settings)) for s in report.subjects if s.settings]
+    tables.append(("Machine", dict(report.machine)))
+    if report.seconds:
+        tables.append(("Seconds", {key: f"{value:.2f}" for key, value in report.seconds.items()}))
+    return [(heading, table) for heading, table in tables if table]

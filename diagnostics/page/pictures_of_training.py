@@ -1,0 +1,158 @@
+"""Pictures of training: what clipping did, and how the loss went."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from diagnostics.numbers import short, with_interval
+from diagnostics.page.picture import Picture, decades, having, kind, looks, spoken
+from diagnostics.page.svg import FAIL, INK, MUTED, WARN, canvas, inline
+from diagnostics.quantities.clipping import Clipping
+from diagnostics.report import Subject
+from diagnostics.rules import CLIPPED_FAIL, CLIPPED_WARN
+
+RUNNING = 25  # training steps of the running fraction and the running mean of the loss
+
+
+def clipping(subjects: Sequence[Subject]) -> Picture | None:
+    """Gradient norm before and after clipping, its histogram, and the running fraction."""
+    measured = having(subjects, "clipping")
+    clipped = [s for s in measured if s.quantities["clipping"].max_norm is not None]
+    if not clipped:
+        return None
+    styles = looks(subjects)
+    with canvas(4.9) as figure:
+        grid = figure.subplots(3, len(clipped), sharey="row", squeeze=False)
+        for column, subject in enumerate(clipped):
+            clip, colour = subject.quantities["clipping"], styles[subject.name].colour
+            others = [s for s in measured if kind(s) == kind(subject) and s is not subject]
+            norms, histogram, fraction = grid[:, column]
+            for other in others:
+                _norm_line(norms, other.quantities["clipping"].pre, MUTED, "without clipping", 0.8)
+            _norm_line(norms, clip.pre, colour, "before clipping", 1.0)
+            _norm_line(norms, clip.post, INK, "after clipping", 0.8)
+            norms.axhline(clip.max_norm, color=FAIL, linewidth=0.9, linestyle=(0, (3, 1.5)))
+            norms.set_yscale("log")
+            norms.set_title(subject.name)
+            _histogram(histogram, clip, colour)
+            _fraction(fraction, clip, colour)
+        decades(grid[0, 0])
+        for axes, label in zip(grid[:, 0], ("norm", "steps", "fraction clipped"), strict=True):
+            axes.set_ylabel(label)
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        columns = ("run", "P50", "P90", "P99", "steps clipped", "not finite")
+        rows = [_clip_numbers(subject) for subject in measured]
+        svg = inline(figure, "clipping", "What clipping did", spoken(columns, rows))
+    return Picture(
+        name="clipping",
+        heading="What clipping did",
+        svg=svg,
+        shows=(
+            "Top: norm of all gradients together at every training step; the dashed line is the "
+            "threshold. Middle: histogram of the norm before clipping, ticks at P50, P90 and P99. "
+            f"Bottom: fraction of the last {RUNNING} steps that were clipped; rule R9 warns above "
+            f"{CLIPPED_WARN:.0%} and fails above {CLIPPED_FAIL:.0%}, where the threshold rather "
+            "than the learning rate sets the step size."
+        ),
+        columns=columns,
+        rows=rows,
+        how=clipped[0].quantities["clipping"].how + "; counted, so without interval",
+        cost="no extra sweep: the norms are what clipping needs anyway",
+    )
+
+
+def loss(subjects: Sequence[Subject]) -> Picture | None:
+    """Training loss of all runs in one axes."""
+    shown = having(subjects, "training")
+    if not shown:
+        return None
+    styles = looks(subjects)
+    with canvas(3.2) as figure:
+        axes = figure.add_subplot()
+        for subject in shown:
+            training, look = subject.quantities["training"], styles[subject.name]
+            mean = running_mean(training.loss)
+            axes.plot(
+                np.arange(len(mean)),
+                mean,
+                color=look.colour,
+                linestyle=look.dashes,
+                linewidth=1.8 if look.dashes == "-" else 1.1,
+                label=look.label,
+            )
+        first = np.concatenate([s.quantities["training"].loss[:1] for s in shown])
+        start = float(np.nanmax(first)) if np.isfinite(first).any() else 1.0
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, min(high, 1.3 * start))
+        axes.set_xlabel("training step")
+        axes.set_ylabel("loss, nats per character")
+        figure.legend(loc="outside lower center", ncols=2 if len(shown) > 1 else 1)
+        columns = ("run", "loss on unseen text", "note")
+        rows = [_loss_numbers(subject) for subject in shown]
+        svg = inline(figure, "loss", "Training loss", spoken(columns, rows))
+    return Picture(
+        name="loss",
+        heading="Loss",
+        svg=svg,
+        shows=(
+            f"Training loss, running mean over {RUNNING} steps. "
+            "Runs that leave the picture at the top diverged."
+        ),
+        columns=columns,
+        rows=rows,
+        how=shown[0].quantities["training"].how,
+        cost=str(shown[0].quantities["training"].cost),
+    )
+
+
+def running_mean(values: np.ndarray, window: int = RUNNING) -> np.ndarray:
+    """Mean over the last `window` values at every place; at the start over those there are."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - window, 0)
+    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
+
+
+def _norm_line(axes: Axes, norms: np.ndarray, colour: str, label: str, width: float) -> None:
+    drawable = np.where(np.isfinite(norms) & (norms > 0), norms, np.nan)
+    axes.plot(np.arange(len(norms)), drawable, color=colour, linewidth=width, label=label)
+
+
+def _histogram(axes: Axes, clip: Clipping, colour: str) -> None:
+    logs = np.log10(clip.pre[np.isfinite(clip.pre) & (clip.pre > 0)])
+    if not len(logs):
+        return
+    axes.hist(
+        10.0**logs,
+        bins=list(10.0 ** np.linspace(logs.min(), logs.max() + 1e-9, 25)),
+        color=colour,
+        alpha=0.6,
+    )
+    axes.set_xscale("log")
+    axes.axvline(clip.max_norm or np.nan, color=FAIL, linewidth=0.9, linestyle=(0, (3, 1.5)))
+    for percentile in clip.percentiles:
+        axes.axvline(percentile, ymax=0.12, color=INK, linewidth=1.2)
+    decades(axes, "x", most=4)
+    axes.set_xlabel("norm before")
+
+
+def _fraction(axes: Axes, clip: Clipping, colour: str) -> None:
+    axes.plot(running_mean(clip.clipped.astype(float)), color=colour, linewidth=1.2)
+    for level, line in ((CLIPPED_WARN, WARN), (CLIPPED_FAIL, FAIL)):
+        axes.axhline(level, color=line, linewidth=1.0, linestyle=(0, (1, 1.5)))
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xlabel("training step")
+
+
+def _clip_numbers(subject: Subject) -> list[str]:
+    clip = subject.quantities["clipping"]
+    percentiles = [short(float(p)) for p in clip.percentiles]
+    clipped = "off" if clip.max_norm is None else f"{clip.value:.1%} of {clip.window}"
+    return [subject.name, *percentiles, clipped, str(clip.nonfinite_steps)]
+
+
+def _loss_numbers(subject: Subject) -> list[str]:
+    training = subject.quantities["training"]
+    return [subject.name, with_interval(training.value, training.ci, 3), training.stopped]

@@ -1,0 +1,92 @@
+"""What every quantity carries: its value, its interval, how it was computed, and its cost."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a quantity took, in counts: they are the same on every run, seconds are not.
+
+    sweeps: passes over the sequence, forward or backward.  flops: of the recurrent and input
+    products in those passes.  bytes: of the arrays that the quantity was computed from.
+    """
+
+    sweeps: int = 0
+    flops: int = 0
+    bytes: int = 0
+
+    def __str__(self) -> str:
+        if self == Cost():
+            return "no extra work: recorded while training"
+        return (
+            f"{self.sweeps} sweeps over the sequence, {_si(self.flops)}flop, {_si(self.bytes)}byte"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """A measured thing.
+
+    value: float or array.  ci: its 95 % interval, one more trailing axis of length 2, or None
+    where nothing was estimated.  how: one sentence.  cost: counts.
+    """
+
+    value: Any
+    ci: Any = None
+    how: str = ""
+    cost: Cost = field(default_factory=Cost)
+
+
+UNSAVED = {"unsaved": True}  # metadata of a field that JSON leaves out: large arrays
+
+
+def encode(value: Any) -> Any:
+    """Turn a quantity's field into what strict JSON holds; non-finite floats become strings."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            f.name: encode(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if "unsaved" not in f.metadata
+        }
+    if isinstance(value, np.ndarray | np.generic):
+        return encode(value.tolist())
+    if isinstance(value, dict):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def decode(value: Any) -> Any:
+    """Undo `encode`: lists of numbers become arrays, "nan", "inf" and "-inf" floats."""
+    if isinstance(value, dict):
+        return {key: decode(item) for key, item in value.items()}
+    if isinstance(value, list):
+        items = [decode(item) for item in value]
+        numbers = all(isinstance(item, bool | int | float | np.ndarray) for item in items)
+        return np.asarray(items) if numbers else items
+    if value in ("nan", "inf", "-inf"):
+        return float(value)
+    return value
+
+
+def _si(number: float) -> str:
+    """Spell a count with a decimal prefix: 1.2e9 -> '1.2 G'."""
+    for prefix in ("", "k", "M", "G"):
+        if number < 1000:
+            return f"{number:.3g} {prefix}"
+        number /= 1000
+    return f"{number:.3g} T"
+
+
+def significant(values: np.ndarray, digits: int = 6) -> np.ndarray:
+    """Round to so many significant digits, to keep files small; not finite stays as it is."""
+    flat = [float(f"{value:.{digits - 1}e}") for value in np.ravel(values)]
+    return np.asarray(flat, dtype=np.float64).reshape(np.shape(values))

@@ -1,0 +1,144 @@
+"""The gradient of the loss with respect to every state at every step, total and local.
+
+delta_t = eps_t + J_{t+1}^T delta_{t+1}: the total gradient at row t is what step t's own use of
+the state adds (eps, local) and what comes back through the recurrence (carried).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import minirnn
+from diagnostics.quantities.base import UNSAVED, Cost, Quantity
+from diagnostics.quantities.statistics import Floats, joint_norm, median_interval
+from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+
+Arrays = dict[str, NDArray[np.floating]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientFlow(Quantity):
+    """Gradient flow of one level and direction.
+
+    value: (T+1,), median over sequences of ||delta_t||, all states together; ci: (T+1, 2).
+    local_norm, carried_norm: (T+1,), the same for eps_t and for J^T delta_{t+1} (0 at the last
+    row).  step_gain: (T,), median of ||J_{t+1}^T delta_{t+1}|| / ||delta_{t+1}||.
+    total[k], local[k]: (T+1, B, H), delta and eps of state k.  gates[k], gate_grads[k]: (T, B, H).
+    """
+
+    local_norm: Floats
+    carried_norm: Floats
+    step_gain: Floats
+    total: Arrays = field(default_factory=dict, metadata=UNSAVED)
+    local: Arrays = field(default_factory=dict, metadata=UNSAVED)
+    gates: Arrays = field(default_factory=dict, metadata=UNSAVED)
+    gate_grads: Arrays = field(default_factory=dict, metadata=UNSAVED)
+
+
+def step_gain(carried: Floats, total: Floats) -> Floats:
+    """Gain of one step back, median over sequences.
+
+    carried, total: (T+1, B), norms.  Returns (T,); NaN where no gradient arrives at all.
+    """
+    below = total[1:]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios = np.where(below > 0, carried[:-1] / below, np.nan)
+    known = ~np.isnan(ratios)
+    return np.asarray(
+        [np.median(row[k]) if k.any() else np.nan for row, k in zip(ratios, known, strict=True)]
+    )
+
+
+def summarise(total: Arrays, local: Arrays, cost: Cost, **held: Arrays) -> GradientFlow:
+    """Make the norms from the gradients.  total[k], local[k]: (T+1, B, H)."""
+    total_norm = joint_norm(total.values())
+    local_norm = joint_norm(local.values())
+    carried_norm = joint_norm([total[k] - local[k] for k in total])
+    return GradientFlow(
+        value=np.median(total_norm, axis=1),
+        ci=median_interval(total_norm),
+        local_norm=np.median(local_norm, axis=1),
+        carried_norm=np.median(carried_norm, axis=1),
+        step_gain=step_gain(carried_norm, total_norm),
+        how=(
+            "delta_t, a by-product of the backward pass; eps_t, the part that enters at row t "
+            "itself; norm per sequence over all states, then the median over sequences; "
+            "interval: bootstrap over sequences"
+        ),
+        cost=cost,
+        total=total,
+        local=local,
+        **held,
+    )
+
+
+def gradient_flow(layer: Any, x: Any, d_output: Any, direction: int = 0) -> GradientFlow:
+    """Measure how the gradient of a loss flows through the top level of a recurrent layer.
+
+    Parameters
+    ----------
+    layer : minirnn.Recurrent
+    x : its input, as the layer takes it
+    d_output : derivative of the loss by the layer's output, of the output's shape
+    direction : 0 forward, 1 reverse; rows are in processing order
+
+    Returns
+    -------
+    GradientFlow
+        ``total[k]``, ``local[k]`` (T+1, B, H), ``gates[k]``, ``gate_grads[k]`` (T, B, H)
+    """
+    with evaluating(layer), minirnn.watch(layer) as seen:
+        output, _ = layer(x)
+    array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
+    if array.shape != output.shape:
+        raise ValueError(
+            f"gradient_flow: d_output must have the output's shape {output.shape}, "
+            f"got {array.shape}"
+        )
+    record = record_of(layer, seen, -1, direction)
+    local = local_gradient(layer, record, array, direction=direction)
+    return flow_of_record(record, local, sweep_flops(layer, record, -1, direction))
+
+
+def flow_of_record(record: Any, local: Arrays, flops: int) -> GradientFlow:
+    """Carry local gradients back through one level and direction of a `minirnn.watch` record."""
+    swept = record.pullback(d_state=local)
+    return summarise(
+        dict(swept.carried_grads),
+        local,
+        Cost(sweeps=2, flops=2 * flops, bytes=2 * sum(a.nbytes for a in local.values())),
+        gates=dict(record.gates),
+        gate_grads=dict(swept.gate_grads),
+    )
+
+
+def local_gradient(
+    layer: Any,
+    record: Any,
+    d_output: Any = None,
+    d_states: Sequence[Any] = (),
+    lengths: Any = None,
+    direction: int = 0,
+) -> Arrays:
+    """Lay out what enters a layer's top level from outside: eps[k], (T+1, B, H).
+
+    d_output: of the output's shape, or None.  d_states: one per state, of the final states'
+    shape (L*D, B, H), or None.  Rows are in the record's order.
+    """
+    eps = {k: np.zeros(a.shape, a.dtype) for k, a in record.states.items()}
+    output_state = next(iter(eps))
+    steps, batch, hidden = eps[output_state].shape
+    if d_output is not None:
+        share = d_output[:, None] if d_output.ndim == 2 else d_output
+        share = share.swapaxes(0, 1) if layer.batch_first and d_output.ndim == 3 else share
+        share = share[..., direction * hidden : (direction + 1) * hidden]
+        eps[output_state][1:] += share[::-1] if direction else share
+    ends = np.full(batch, steps - 1) if lengths is None else np.asarray(lengths)
+    place = -1 if direction or not layer.bidirectional else -2
+    for name, d_state in zip(eps, d_states, strict=False):
+        if d_state is not None:
+            eps[name][ends, np.arange(batch)] += np.asarray(d_state)[place].reshape(batch, hidden)
+    return eps

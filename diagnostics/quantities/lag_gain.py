@@ -1,0 +1,221 @@
+"""Lag gain: what is left of a gradient after k steps back in time.
+
+With a loss at every step the plain norm of dL/dh_t hides vanishing, because each step adds a
+fresh local term.  Here one step s is asked alone: a unit cotangent is put on row s and carried
+back, and G(k) is the norm that arrives at row s - k.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import minirnn
+from diagnostics.quantities.base import UNSAVED, Cost, Quantity
+from diagnostics.quantities.statistics import Floats, interval, joint_norm, resamples
+from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+
+
+@dataclass(frozen=True, kw_only=True)
+class LagGain(Quantity):
+    """Lag gain.
+
+    value: (K+1,), G(0) = 1 to G(K).  ci: (K+1, 2), bootstrap over sequences, NaN for one
+    sequence.  n: (K+1,), how many (source, sequence) pairs reached the lag.  band: (K+1, 2), the
+    10 and 90 % quantiles over those pairs.  rows: (S,), the source rows.  inject: the state that
+    the cotangent is put on.  samples: (S, B, K+1), the single gains.  replicates: (R, K+1), the
+    bootstrap's gains, None for one sequence.
+    """
+
+    n: NDArray[np.int64]
+    band: Floats
+    rows: NDArray[np.int64]
+    inject: str
+    dtype: str
+    samples: Floats | None = field(default=None, metadata=UNSAVED)
+    replicates: Floats | None = field(default=None, metadata=UNSAVED)
+
+    @property
+    def peak(self) -> float:
+        """Largest gain at any lag: above 1 it is transient growth."""
+        return float(np.max(self.value))
+
+
+def source_rows(steps: int, sources: int) -> NDArray[np.int64]:
+    """Rows that sources sit on: evenly spread over the second half of the rows 1 to steps."""
+    first = steps - (steps + 1) // 2 + 1
+    return np.unique(np.round(np.linspace(first, steps, sources))).astype(np.int64)
+
+
+def reach(rows: NDArray[np.int64], max_lag: int, steps: int) -> NDArray[np.bool_]:
+    """Which source reaches which lag.  Returns (S, max_lag+1).
+
+    Row 0 holds the initial state, which no step computed; it counts only where max_lag = T asks
+    for the whole way.
+    """
+    first_row = 0 if max_lag == steps else 1
+    return np.asarray(rows[:, None] - np.arange(max_lag + 1) >= first_row)
+
+
+def gains_of(norms: Floats, row: int, max_lag: int) -> Floats:
+    """Gains of one source.  norms: (T+1, B), ||delta_t|| of the sweep.  Returns (B, max_lag+1).
+
+    Lags beyond row 0 are 0; `reach` says which entries count.
+    """
+    gains = np.zeros((norms.shape[1], max_lag + 1))
+    lags = np.arange(min(max_lag, row) + 1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gains[:, lags] = (norms[row - lags] / norms[row]).T
+    return gains
+
+
+def median_gain(samples: Floats, reached: NDArray[np.bool_]) -> Floats:
+    """Median over the sources that reach a lag and over sequences.
+
+    samples: (S, B, K+1).  reached: (S, K+1).  Returns (K+1,).
+    """
+    return _over_pairs(samples, reached, lambda pairs: np.median(pairs, axis=-1))
+
+
+def _over_pairs(samples: Floats, reached: NDArray[np.bool_], reduce: Any) -> Floats:
+    """Reduce (..., pairs) to (...) lag by lag; lags reached by the same sources go together."""
+    result: Any = None
+    patterns, group = np.unique(reached, axis=1, return_inverse=True)
+    for index, pattern in enumerate(patterns.T):
+        lags = np.flatnonzero(group == index)
+        pairs = samples[pattern][..., lags].reshape(-1, len(lags)).T
+        value = np.asarray(reduce(pairs))
+        if result is None:
+            result = np.empty((samples.shape[-1], *value.shape[1:]))
+        result[lags] = value
+    return np.asarray(result)
+
+
+def summarise(
+    samples: Floats,
+    rows: NDArray[np.int64],
+    steps: int,
+    *,
+    inject: str,
+    dtype: str,
+    cost: Cost,
+    seed: int = 0,
+) -> LagGain:
+    """Make a lag gain from the gains of single sources and sequences.  samples: (S, B, K+1)."""
+    count, max_lag = samples.shape[1], samples.shape[2] - 1
+    reached = reach(rows, max_lag, steps)
+    ci, replicates = np.full((max_lag + 1, 2), np.nan), None
+    if count >= 2:
+        picks = resamples(count, seed=seed)
+        replicates = np.stack([median_gain(samples[:, pick], reached) for pick in picks])
+        ci = interval(replicates)
+    return LagGain(
+        value=median_gain(samples, reached),
+        ci=ci,
+        how=(
+            f"a random unit vector on state {inject} at each of {len(rows)} rows "
+            f"({rows[0]} to {rows[-1]} of {steps}), carried back through the recurrence alone; "
+            "median over rows and sequences of the norm that arrives, all states together; "
+            "interval: bootstrap over sequences"
+        ),
+        cost=cost,
+        n=reached.sum(axis=0) * count,
+        band=_over_pairs(
+            samples,
+            reached,
+            lambda pairs: np.quantile(pairs, [0.1, 0.9], axis=-1, method="nearest").T,
+        ),
+        rows=rows,
+        inject=inject,
+        dtype=dtype,
+        samples=samples,
+        replicates=replicates,
+    )
+
+
+def lag_gain_of_record(
+    record: Any,
+    sources: int = 8,
+    max_lag: int | None = None,
+    inject: str | None = None,
+    seed: int = 0,
+    flops: int = 0,
+) -> LagGain:
+    """Measure the lag gain on a record of `minirnn.watch` (one level, one direction)."""
+    states = record.states
+    inject = next(iter(states)) if inject is None else inject
+    if inject not in states:
+        raise ValueError(
+            f"lag_gain: inject must be a state of the cell, got {inject!r}; "
+            f"the cell has {', '.join(states)}"
+        )
+    rows_held, batch, hidden = states[inject].shape
+    steps = rows_held - 1
+    max_lag = _checked_lag(max_lag, steps)
+    if sources < 1:
+        raise ValueError(f"lag_gain: sources must be at least 1, got {sources}")
+    if batch == 0:
+        raise ValueError("lag_gain: x must hold at least one sequence, got a batch of 0")
+    rows = source_rows(steps, sources)
+    dtype = states[inject].dtype
+    directions = np.random.default_rng(seed).standard_normal((len(rows), batch, hidden))
+    directions /= joint_norm([directions])[..., None]
+
+    samples = np.empty((len(rows), batch, max_lag + 1))
+    d_state = np.zeros((steps + 1, batch, hidden), dtype=dtype)
+    for index, row in enumerate(rows):
+        d_state[row] = directions[index]
+        swept = record.pullback(d_state={inject: d_state})
+        samples[index] = gains_of(joint_norm(swept.carried_grads.values()), row, max_lag)
+        d_state[row] = 0.0
+    held = len(states) * d_state.nbytes
+    cost = Cost(sweeps=1 + len(rows), flops=flops * (1 + len(rows)), bytes=held * len(rows))
+    return summarise(samples, rows, steps, inject=inject, dtype=dtype.name, cost=cost, seed=seed)
+
+
+def _checked_lag(max_lag: int | None, steps: int) -> int:
+    if steps == 0:
+        raise ValueError("lag_gain: x must have at least one step, got T = 0")
+    if max_lag is None:
+        return steps - 1
+    if not 0 <= max_lag <= steps:
+        raise ValueError(
+            f"lag_gain: max_lag must lie in 0 to T = {steps}, got {max_lag}; "
+            "pass a longer x to look further back"
+        )
+    return max_lag
+
+
+def lag_gain(
+    layer: Any,
+    x: Any,
+    sources: int = 8,
+    max_lag: int | None = None,
+    inject: str | None = None,
+    level: int = -1,
+    direction: int = 0,
+    seed: int = 0,
+) -> LagGain:
+    """Measure how much of a gradient is left after k steps back through a recurrent layer.
+
+    Parameters
+    ----------
+    layer : minirnn.Recurrent
+    x : its input, as the layer takes it: (T, B, I), batch_first (B, T, I), unbatched (T, I)
+    sources : how many rows of the second half a cotangent starts from
+    max_lag : largest lag, default T - 1; T counts the initial state as well
+    inject : the state that the cotangent is put on, default the output state
+    level, direction : which recurrence of a stacked or bidirectional layer
+    seed : of the random unit vectors and of the bootstrap
+
+    Returns
+    -------
+    LagGain
+        ``value`` (max_lag+1,), ``ci``, ``n``, ``band``
+    """
+    with evaluating(layer), minirnn.watch(layer) as seen:
+        layer(x)
+    record = record_of(layer, seen, level, direction)
+    flops = sweep_flops(layer, record, level, direction)
+    return lag_gain_of_record(record, sources, max_lag, inject, seed, flops)
