@@ -73,9 +73,10 @@ def tbptt(
         output, state = _with_state(model, x, state, {"start": start} if timed else {})
         state = detached(state)
         steps = int(np.shape(x)[0] if not isinstance(x, Tensor) else x.shape[0])
-        yield Chunk(loss(output, y), output, state, start, steps)
-        # Free the tape of a chunk on which the caller did not run backward.
-        del output
+        chunk = Chunk(loss(output, y), output, state, start, steps)
+        del output  # a tape on which the caller runs no backward is freed with the chunk
+        yield chunk
+        del chunk
         start += steps
 
 

@@ -134,3 +134,24 @@ def test_a_cell_without_a_forget_gate_is_refused_by_name():
 def test_chrono_needs_a_lag_above_two():
     with pytest.raises(ValueError, match="T_max must be above 2, got 2"):
         init.chrono(2)
+
+
+def test_a_factory_its_name_and_its_result_mean_the_same():
+    for given in (init.orthogonal, "orthogonal", init.orthogonal()):
+        assert np.array_equal(draw(init.resolve(given), (3, 3)), draw(init.orthogonal(), (3, 3)))
+    assert init.resolve(init.forget_bias) == init.forget_bias(1.0)
+    chrono = init.chrono(9)
+    assert init.resolve(chrono) is chrono
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ("orthogonl", ValueError, r"'orthogonl' is no initialiser; there are \['chrono'"),
+        (init.chrono, ValueError, "chrono: needs T_max"),
+        (3.0, TypeError, "got float"),
+    ],
+)
+def test_what_is_no_initialiser_is_refused(given, error, words):
+    with pytest.raises(error, match=words):
+        init.resolve(given)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minirnn.engine import Tensor, grad
+from minirnn.engine import Tensor, grad, gradcheck
+from minirnn.engine.functional import jvp
 from minirnn.layers.losses import cross_entropy, mse_loss
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -207,3 +208,20 @@ def test_ignored_rows_may_hold_anything_in_higher_derivatives_too():
     assert first.numpy()[0].tolist() == [0.0, 0.0]
     assert second.numpy()[0].tolist() == [0.0, 0.0]
     assert np.isfinite(second.numpy()).all()
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_gradcheck_confirms_first_and_second_derivatives(rng, reduction):
+    logits, targets = rng.standard_normal((2, 3)), [2, -100]
+    assert gradcheck(lambda x: cross_entropy(x, targets, reduction=reduction), logits, order=2)
+    pair = [rng.standard_normal((2, 2)), rng.standard_normal((2, 2))]
+    assert gradcheck(lambda a, b: mse_loss(a, b, reduction), pair, order=2)
+
+
+def test_a_tangent_moves_the_loss_by_gradient_times_tangent(rng):
+    x, v = Tensor(rng.standard_normal((4, 3)), requires_grad=True), rng.standard_normal((4, 3))
+    targets = [0, 1, 2, 0]
+    _, moved = jvp(lambda x: cross_entropy(x, targets), x, v)
+    (slope,) = grad(cross_entropy(x, targets), (x,))
+    # One inner product, in another order.
+    assert moved.item() == pytest.approx((slope.numpy() * v).sum(), rel=1e-12)

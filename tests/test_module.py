@@ -1,5 +1,7 @@
 """Module: what registers, names, saving and loading, modes; the layers without recurrence."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -395,3 +397,11 @@ def test_sequential_can_be_indexed_and_iterated():
     a, b = Dropout(0.1), Dropout(0.2)
     net = Sequential(a, b)
     assert len(net) == 2 and net[-1] is b and list(net) == [a, b]
+
+
+def test_a_deep_copy_is_another_model(rng):
+    net = Net()
+    twin = copy.deepcopy(net)
+    twin.scale.assign(np.array([9.0]))
+    assert net.scale.item() == 2.0
+    assert list(twin.state_dict()) == NAMES

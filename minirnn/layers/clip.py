@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from minirnn.engine import Tensor
 
+BLOCK = 16384  # entries: 128 kB of float64
+
 
 class ClipInfo(float):
     """The norm before clipping, a float, that also knows what clipping did.
@@ -142,16 +144,31 @@ def _owners(place: str, params: Tensor | Iterable[Tensor]) -> list[tuple[Tensor,
 
 
 def _total_norm(gradients: list[NDArray[Any]], norm_type: float) -> float:
-    """Norm of all entries together, in float64 and relative to the largest: it cannot overflow."""
+    """Norm of all entries together, computed in float64; it neither overflows nor vanishes."""
+    if norm_type == 2.0:
+        total = _sum_of_squares(gradients)
+        # Squares of float32 always fit; those of float64 beyond 1e154 or below 1e-154 may not.
+        if 1e-280 < total < math.inf:
+            return math.sqrt(total)
     largest = max((float(np.abs(g).max()) for g in gradients if g.size), default=0.0)
     if norm_type == math.inf or largest == 0.0 or not math.isfinite(largest):
         # max() passes over a NaN that comes second, so ask for NaN itself.
         return math.nan if any(np.isnan(g).any() for g in gradients) else largest
+    relative = [np.abs(g.astype(np.float64)) / largest for g in gradients]
+    return largest * sum(float((r**norm_type).sum()) for r in relative) ** (1.0 / norm_type)
+
+
+def _sum_of_squares(gradients: list[NDArray[Any]]) -> float:
+    """Sum in float64, in blocks that stay in the cache."""
     total = 0.0
-    for g in gradients:
-        relative = np.abs(g.astype(np.float64)) / largest
-        total += float(np.sum(relative * relative if norm_type == 2.0 else relative**norm_type))
-    return largest * total ** (1.0 / norm_type)
+    with np.errstate(over="ignore"):
+        for g in gradients:
+            flat = g.reshape(-1)
+            for begin in range(0, flat.size, BLOCK):
+                block = flat[begin : begin + BLOCK].astype(np.float64)
+                block *= block
+                total += float(block.sum())
+    return total
 
 
 def _untouched(

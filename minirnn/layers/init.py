@@ -164,6 +164,33 @@ def chrono(T_max: float) -> Chrono:
     return Chrono(float(T_max))
 
 
+_FACTORIES: dict[str, Callable[..., Any]] = {
+    factory.__name__: factory
+    for factory in (uniform, normal, orthogonal, identity, sparse, zeros, forget_bias, chrono)
+}
+
+
+def resolve(given: Any) -> Any:
+    """Return the initialiser that a user meant: a factory or its name is called without arguments.
+
+    ``orthogonal()``, ``orthogonal`` and ``"orthogonal"`` are the same.
+    """
+    if isinstance(given, str):
+        if given not in _FACTORIES:
+            raise ValueError(f"init: {given!r} is no initialiser; there are {sorted(_FACTORIES)}")
+        given = _FACTORIES[given]
+    if given is chrono:
+        raise ValueError("init.chrono: needs T_max, the longest lag to remember; call it")
+    if any(given is factory for factory in _FACTORIES.values()):
+        return given()
+    if not callable(given) and not hasattr(given, "bias"):
+        raise TypeError(
+            f"init: an initialiser must be made by one of minirnn.init's {sorted(_FACTORIES)} "
+            f"or be a callable (shape, rng, dtype) -> array, got {type(given).__name__}"
+        )
+    return given
+
+
 def _unit_scale(shape: tuple[int, ...]) -> float:
     """Return 1/sqrt(H) for the first axis of length H (1 for an empty or 0-d array)."""
     return 1.0 / math.sqrt(max(shape[0], 1)) if shape else 1.0
