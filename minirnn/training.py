@@ -81,10 +81,13 @@ def tbptt(
 
 
 def detached(state: Any) -> Any:
-    """Return a state, a Tensor or nested tuples of them, cut off from the tape."""
+    """Return a copy of a state, a Tensor or nested tuples of them, without its tape.
+
+    A copy, where ``detach`` would keep the memory of all steps alive for that of the last.
+    """
     if isinstance(state, (tuple, list)):
         return tuple(detached(part) for part in state)
-    return state.detach() if isinstance(state, Tensor) else state
+    return Tensor(state) if isinstance(state, Tensor) else state
 
 
 def generate(

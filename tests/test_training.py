@@ -1,5 +1,7 @@
 """Truncated BPTT and generation."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -109,6 +111,14 @@ def test_a_model_that_takes_no_state_is_refused():
         next(tbptt(Linear(3, 3), []))
     with pytest.raises(TypeError, match=r"must return \(output, state\), got Tensor"):
         next(tbptt(lambda x, state: Tensor(x), [(np.ones(3), np.ones(3))], mse_loss))
+
+
+def test_a_chunk_that_is_let_go_is_freed_at_once(rng):
+    x, y = sequence(rng)
+    before = None
+    for chunk in tbptt(Loop(), cut(x, y, 4), mse_loss):
+        assert before is None or before() is None
+        before = weakref.ref(chunk.loss)
 
 
 def test_detached_goes_through_tuples():
