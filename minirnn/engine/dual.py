@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from minirnn.engine.tensor import Tensor
 
 SCALARS = frozenset({int, float, bool})  # not np.float64, which is a float that has a dtype
-FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def to_array(value: Any, place: str, argument: str = "array") -> ndarray:
@@ -24,12 +23,18 @@ def to_array(value: Any, place: str, argument: str = "array") -> ndarray:
     if isinstance(value, Value):
         return np.array(value._data, order="C")
     if isinstance(value, list | tuple) or value.__class__ in SCALARS:
-        value = np.asarray(value, dtype=np.float64)
+        try:
+            value = np.asarray(value, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"{place}: {argument} must hold real numbers in rows of one length, got "
+                f"{type(value).__name__}: {error}; join Tensors with stack or concat"
+            ) from None
     array = np.asarray(value)
     if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
         raise TypeError(
             f"{place}: {argument} must be float32 or float64, got {array.dtype}; "
-            f"convert it with numpy.asarray({argument}, dtype=numpy.float32)"
+            f"convert it with .astype(numpy.float32)"
         )
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
@@ -47,10 +52,10 @@ def operands(place: str, a: Any, b: Any) -> "tuple[Tensor, Tensor]":
         return constant(np.array(a, b._data.dtype)), b  # type: ignore[return-value]
     if b.__class__ in SCALARS and isinstance(a, Value):
         return a, constant(np.array(b, a._data.dtype))  # type: ignore[return-value]
-    first = tensor(a, place, "left operand")
+    first = tensor(a, place, "input")
     if b.__class__ in SCALARS:
         return first, constant(np.array(b, first._data.dtype))
-    second = tensor(b, place, "right operand")
+    second = tensor(b, place, "other")
     if a.__class__ in SCALARS:
         return constant(np.array(a, second._data.dtype)), second
     return first, second

@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from minirnn.engine.tensor import Tensor
 
 
-def matmul(a: Operand, b: Operand) -> "Tensor":
+def matmul(input: Operand, other: Operand) -> "Tensor":
     """Return the matrix product, with vectors and leading batch dimensions as in PyTorch."""
-    a, b = tensor(a, "matmul", "left operand"), tensor(b, "matmul", "right operand")
+    a, b = tensor(input, "matmul", "input"), tensor(other, "matmul", "other")
     same_dtype("matmul", (a, b))
     x, y = a._data, b._data
     if x.ndim == 0 or y.ndim == 0 or x.shape[-1] != y.shape[-2 if y.ndim > 1 else -1]:
         raise ValueError(
-            f"matmul: the last dimension of the left operand must be the second to last of the "
-            f"right one, got shapes {x.shape} and {y.shape}; transpose(-1, -2) turns one around"
+            f"matmul: the last dimension of input must be the second to last of other, "
+            f"got shapes {x.shape} and {y.shape}; transpose(-1, -2) turns one around"
         )
     if x.ndim == 1 or y.ndim == 1:
         return _matmul_vector(a, b)

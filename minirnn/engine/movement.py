@@ -19,9 +19,9 @@ def view(out: "Tensor", a: Value) -> "Tensor":
     return out
 
 
-def reshape(a: Operand, *shape: Any) -> "Tensor":
+def reshape(input: Operand, *shape: Any) -> "Tensor":
     """Return the same numbers in another shape, numbers or one tuple; -1 means the rest."""
-    a = tensor(a, "reshape")
+    a = tensor(input, "reshape")
     if len(shape) == 1 and not isinstance(shape[0], int | np.integer):
         shape = tuple(shape[0])
     before = a._data.shape
@@ -35,9 +35,9 @@ def reshape(a: Operand, *shape: Any) -> "Tensor":
     return view(emit(y, (a,), lambda d: (d.reshape(before),), "reshape"), a)
 
 
-def transpose(a: Operand, dim0: int, dim1: int) -> "Tensor":
+def transpose(input: Operand, dim0: int, dim1: int) -> "Tensor":
     """Exchange two dimensions."""
-    a = tensor(a, "transpose")
+    a = tensor(input, "transpose")
     i, j = axis("transpose", dim0, a._data.ndim), axis("transpose", dim1, a._data.ndim)
     if i == j:
         return view(emit(a._data.view(), (a,), lambda d: (d,), "transpose"), a)
@@ -45,9 +45,9 @@ def transpose(a: Operand, dim0: int, dim1: int) -> "Tensor":
     return view(emit(y, (a,), lambda d: (d.swapaxes(i, j),), "transpose"), a)
 
 
-def permute(a: Operand, dims: Sequence[int]) -> "Tensor":
+def permute(input: Operand, dims: Sequence[int]) -> "Tensor":
     """Order the dimensions as ``dims`` lists them."""
-    a = tensor(a, "permute")
+    a = tensor(input, "permute")
     order = tuple(axis("permute", d, a._data.ndim, "dims") for d in dims)
     if sorted(order) != list(range(a._data.ndim)):
         raise ValueError(
@@ -62,9 +62,9 @@ def permute(a: Operand, dims: Sequence[int]) -> "Tensor":
     return view(emit(y, (a,), vjp, "permute"), a)
 
 
-def expand(a: Operand, shape: tuple[int, ...]) -> "Tensor":
-    """Repeat ``a`` by broadcasting until it has ``shape``."""
-    a = tensor(a, "expand")
+def expand(input: Operand, shape: tuple[int, ...]) -> "Tensor":
+    """Repeat ``input`` by broadcasting until it has ``shape``."""
+    a = tensor(input, "expand")
     try:
         y = np.broadcast_to(a._data, shape)
     except ValueError:
@@ -75,24 +75,24 @@ def expand(a: Operand, shape: tuple[int, ...]) -> "Tensor":
     return emit(y.copy(), (a,), lambda d: (sum_to(d, a),), "expand")
 
 
-def unsqueeze(a: Operand, dim: int) -> "Tensor":
+def unsqueeze(input: Operand, dim: int) -> "Tensor":
     """Insert a dimension of 1 before ``dim``."""
-    a = tensor(a, "unsqueeze")
+    a = tensor(input, "unsqueeze")
     at = axis("unsqueeze", dim, a._data.ndim + 1)
     return reshape(a, (*a._data.shape[:at], 1, *a._data.shape[at:]))
 
 
-def squeeze(a: Operand, dim: int | None = None) -> "Tensor":
+def squeeze(input: Operand, dim: int | None = None) -> "Tensor":
     """Drop dimension ``dim`` if it is 1 (None: all that are 1)."""
-    a = tensor(a, "squeeze")
+    a = tensor(input, "squeeze")
     shape = a._data.shape
     drop = range(len(shape)) if dim is None else (axis("squeeze", dim, len(shape)),)
     return reshape(a, tuple(n for i, n in enumerate(shape) if not (i in drop and n == 1)))
 
 
-def flip(a: Operand, dims: int | Sequence[int]) -> "Tensor":
+def flip(input: Operand, dims: int | Sequence[int]) -> "Tensor":
     """Reverse the order along ``dims``."""
-    a = tensor(a, "flip")
+    a = tensor(input, "flip")
     over = (dims,) if isinstance(dims, int | np.integer) else tuple(dims)
     axes = tuple(axis("flip", d, a._data.ndim, "dims") for d in over)
 
@@ -150,9 +150,9 @@ def _sequence(place: str, tensors: Sequence[Operand]) -> "list[Tensor]":
     return parts
 
 
-def split(a: Operand, size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...]":
+def split(x: Operand, size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor, ...]":
     """Cut along ``dim`` into pieces of ``size`` (the last may be shorter), or of listed sizes."""
-    a = tensor(a, "split")
+    a = tensor(x, "split")
     shape = a._data.shape
     at = axis("split", dim, len(shape))
     length = shape[at]
@@ -181,9 +181,9 @@ def split(a: Operand, size: int | Sequence[int], dim: int = 0) -> "tuple[Tensor,
     return tuple(view(piece, a) for piece in pieces)
 
 
-def unbind(a: Operand, dim: int = 0) -> "tuple[Tensor, ...]":
+def unbind(input: Operand, dim: int = 0) -> "tuple[Tensor, ...]":
     """Return the slices along ``dim`` as one operation, so that a loop over T steps costs O(T)."""
-    a = tensor(a, "unbind")
+    a = tensor(input, "unbind")
     at = axis("unbind", dim, a._data.ndim)
     slices = np.moveaxis(a._data, at, 0)
 
@@ -195,14 +195,16 @@ def unbind(a: Operand, dim: int = 0) -> "tuple[Tensor, ...]":
     return tuple(view(row, a) for row in record(list(slices), (a,), vjp, name="unbind"))
 
 
-def pad(a: Operand, pad: Sequence[int], value: float = 0.0) -> "Tensor":
+def pad(input: Operand, pad: Sequence[int], mode: str = "constant", value: float = 0.0) -> "Tensor":
     """Add ``value`` around: ``pad`` lists (before, after) from the last dimension backwards."""
-    a = tensor(a, "pad")
+    a = tensor(input, "pad")
     shape = a._data.shape
+    if mode != "constant":
+        raise ValueError(f"pad: mode must be 'constant', got {mode!r}; concat can repeat an edge")
     if len(pad) % 2 or len(pad) > 2 * len(shape) or any(n < 0 for n in pad):
         raise ValueError(
             f"pad: pad must hold (before, after), not negative, for up to {len(shape)} dimensions "
-            f"from the last backwards, got {tuple(pad)}"
+            f"from the last backwards, got {tuple(pad)}; indexing takes entries away"
         )
     pairs = [(int(pad[i]), int(pad[i + 1])) for i in range(0, len(pad), 2)]
     widths = [(0, 0)] * (len(shape) - len(pairs)) + pairs[::-1]

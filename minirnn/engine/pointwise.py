@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from minirnn.engine.dual import SCALARS, binary, data_like, like, sum_to, tensor
+from minirnn.engine.dual import SCALARS, binary, data_like, like, operands, sum_to, tensor
 from minirnn.engine.tape import Grad, Value, emit
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 Operand = Any
 
 
-def add(a: Operand, b: Operand) -> "Tensor":
-    """Return ``a + b``."""
-    a, b, y = binary("+", np.add, a, b)
+def add(input: Operand, other: Operand) -> "Tensor":
+    """Return ``input + other``."""
+    a, b, y = binary("+", np.add, input, other)
 
     def vjp(d: Grad) -> tuple[Grad, Grad]:
         return (
@@ -34,9 +34,9 @@ def add(a: Operand, b: Operand) -> "Tensor":
     return emit(y, (a, b), vjp, "+")
 
 
-def sub(a: Operand, b: Operand) -> "Tensor":
-    """Return ``a - b``."""
-    a, b, y = binary("-", np.subtract, a, b)
+def sub(input: Operand, other: Operand) -> "Tensor":
+    """Return ``input - other``."""
+    a, b, y = binary("-", np.subtract, input, other)
 
     def vjp(d: Grad) -> tuple[Grad, Grad]:
         return (
@@ -47,9 +47,9 @@ def sub(a: Operand, b: Operand) -> "Tensor":
     return emit(y, (a, b), vjp, "-")
 
 
-def mul(a: Operand, b: Operand) -> "Tensor":
-    """Return ``a * b``."""
-    a, b, y = binary("*", np.multiply, a, b)
+def mul(input: Operand, other: Operand) -> "Tensor":
+    """Return ``input * other``."""
+    a, b, y = binary("*", np.multiply, input, other)
 
     def vjp(d: Grad) -> tuple[Grad, Grad]:
         u, v = like(d, a, b)
@@ -61,9 +61,9 @@ def mul(a: Operand, b: Operand) -> "Tensor":
     return emit(y, (a, b), vjp, "*")
 
 
-def div(a: Operand, b: Operand) -> "Tensor":
-    """Return ``a / b``."""
-    a, b, y = binary("/", np.divide, a, b)
+def div(input: Operand, other: Operand) -> "Tensor":
+    """Return ``input / other``."""
+    a, b, y = binary("/", np.divide, input, other)
 
     def vjp(d: Grad) -> tuple[Grad, Grad]:
         u, v = like(d, a, b)
@@ -77,29 +77,28 @@ def div(a: Operand, b: Operand) -> "Tensor":
     return emit(y, (a, b), vjp, "/")
 
 
-def neg(a: Operand) -> "Tensor":
-    """Return ``-a``."""
-    a = tensor(a, "-")
+def neg(input: Operand) -> "Tensor":
+    """Return ``-input``."""
+    a = tensor(input, "-")
     return emit(-a._data, (a,), lambda d: (-d,), "-")
 
 
-def power(a: Operand, b: Operand) -> "Tensor":
-    """Return ``a ** b``; the exponent is a number or a tensor."""
-    if isinstance(b, int | float) and b.__class__ in SCALARS:
-        return _power_constant(tensor(a, "**", "base"), float(b))
-    a, b, y = binary("**", np.power, a, b)
+def power(input: Operand, other: Operand) -> "Tensor":
+    """Return ``input ** other``; the exponent is a number or a tensor."""
+    if isinstance(other, int | float) and other.__class__ in SCALARS:
+        return _power_constant(tensor(input, "**"), float(other))
+    a, b, y = binary("**", np.power, input, other)
 
     def vjp(d: Grad) -> tuple[Grad, Grad]:
         u, v = like(d, a, b)
         da = db = None
         if a.requires_grad:
-            # b a^(b-1), and 0 where b is 0 even if a is 0
-            da = sum_to(where_like(b._data == 0, 0.0, d * v * u ** (v - 1.0)), a)
+            # b a^(b-1), which is 0 where b is 0 even if a is 0
+            da = sum_to(d * v * u ** where_like(b._data == 0, 0.0, v - 1.0), a)
         if b.requires_grad:
             # a^b log a, and its limit 0 where a is 0 and b is not negative
             flat = (a._data == 0) & (b._data >= 0)
-            logarithm = _log_like(where_like(flat, 1.0, u))
-            db = sum_to(where_like(flat, 0.0, d * u**v * logarithm), b)
+            db = sum_to(d * u**v * _log_like(where_like(flat, 1.0, u)), b)
         return da, db
 
     return emit(y, (a, b), vjp, "**")
@@ -109,78 +108,76 @@ def _power_constant(a: "Tensor", n: float) -> "Tensor":
     """Return ``a ** n`` for a number n."""
 
     def vjp(d: Grad) -> tuple[Grad]:
-        if n == 0:
-            return (d * 0.0,)
         u = data_like(d, a)
-        return (d * u * 2.0,) if n == 2 else (d * (u ** (n - 1.0) * n),)
+        if n == 2:
+            return (d * u * 2.0,)
+        return (d * (u ** (n - 1.0) * n) if n else d * 0.0,)
 
     return emit(a._data**n, (a,), vjp, "**")
 
 
-def rpower(a: Operand, b: Operand) -> "Tensor":
-    """Return ``b ** a``: the operator with the tensor on its right."""
-    a = tensor(a, "**", "exponent")
-    if b.__class__ in SCALARS:
-        b = np.array(b, a._data.dtype)
-    return power(b, a)
+def rpower(input: Operand, other: Operand) -> "Tensor":
+    """Return ``other ** input``: the operator with the tensor on its right."""
+    base, exponent = operands("**", other, input)
+    return power(base, exponent)
 
 
-def exp(a: Operand) -> "Tensor":
-    """Return ``exp(a)``."""
-    a = tensor(a, "exp")
+def exp(input: Operand) -> "Tensor":
+    """Return ``exp(input)``."""
+    a = tensor(input, "exp")
     y = np.exp(a._data)
 
     def vjp(d: Grad) -> tuple[Grad]:
-        return (d * (y if d.__class__ is ndarray else exp_like(data_like(d, a))),)
+        return (d * (exp(a) if isinstance(d, Value) else y),)
 
     return emit(y, (a,), vjp, "exp")
 
 
-def log(a: Operand) -> "Tensor":
-    """Return the natural logarithm; ``log(0)`` is -inf and a negative ``a`` gives NaN."""
-    a = tensor(a, "log")
+def log(input: Operand) -> "Tensor":
+    """Return the natural logarithm; ``log(0)`` is -inf and a negative ``input`` gives NaN."""
+    a = tensor(input, "log")
     return emit(np.log(a._data), (a,), lambda d: (d / data_like(d, a),), "log")
 
 
-def sqrt(a: Operand) -> "Tensor":
-    """Return the square root; a negative ``a`` gives NaN."""
-    a = tensor(a, "sqrt")
+def sqrt(input: Operand) -> "Tensor":
+    """Return the square root; a negative ``input`` gives NaN."""
+    a = tensor(input, "sqrt")
     y = np.sqrt(a._data)
 
     def vjp(d: Grad) -> tuple[Grad]:
-        root = a.sqrt() if isinstance(d, Value) else y
+        root = sqrt(a) if isinstance(d, Value) else y
         return (d / (root * 2.0),)
 
     return emit(y, (a,), vjp, "sqrt")
 
 
-def rsqrt(a: Operand) -> "Tensor":
-    """Return ``1 / sqrt(a)``."""
-    a = tensor(a, "rsqrt")
+def rsqrt(input: Operand) -> "Tensor":
+    """Return ``1 / sqrt(input)``."""
+    a = tensor(input, "rsqrt")
     y = 1.0 / np.sqrt(a._data)
 
     def vjp(d: Grad) -> tuple[Grad]:
-        r = a.rsqrt() if isinstance(d, Value) else y
+        r = rsqrt(a) if isinstance(d, Value) else y
         return (d * (r * r * r) * -0.5,)
 
     return emit(y, (a,), vjp, "rsqrt")
 
 
-def tanh(a: Operand) -> "Tensor":
-    """Return ``tanh(a)``."""
-    a = tensor(a, "tanh")
+def tanh(input: Operand) -> "Tensor":
+    """Return ``tanh(input)``."""
+    a = tensor(input, "tanh")
     y = np.tanh(a._data)
 
     def vjp(d: Grad) -> tuple[Grad]:
-        t = a.tanh() if isinstance(d, Value) else y
+        t = tanh(a) if isinstance(d, Value) else y
         return (d - d * t * t,)
 
     return emit(y, (a,), vjp, "tanh")
 
 
-def sigmoid(a: Operand) -> "Tensor":
-    """Return ``1 / (1 + exp(-a))``; both tails keep their relative precision."""
-    a = tensor(a, "sigmoid")
+def sigmoid(input: Operand) -> "Tensor":
+    """Return ``1 / (1 + exp(-input))``; both tails keep their relative precision."""
+    a = tensor(input, "sigmoid")
     # Where exp(-a) overflows to inf the quotient is the correct 0.
     with np.errstate(over="ignore"):
         e = np.exp(-a._data)
@@ -188,34 +185,34 @@ def sigmoid(a: Operand) -> "Tensor":
     y = np.reciprocal(e)
 
     def vjp(d: Grad) -> tuple[Grad]:
-        s = a.sigmoid() if isinstance(d, Value) else y
+        s = sigmoid(a) if isinstance(d, Value) else y
         return (d * (s - s * s),)
 
     return emit(y, (a,), vjp, "sigmoid")
 
 
-def relu(a: Operand) -> "Tensor":
-    """Return ``max(a, 0)``; its derivative at 0 is 0."""
-    a = tensor(a, "relu")
+def relu(input: Operand) -> "Tensor":
+    """Return ``max(input, 0)``; its derivative at 0 is 0."""
+    a = tensor(input, "relu")
     x = a._data
     return emit(np.maximum(x, 0.0), (a,), lambda d: (where_like(x <= 0, 0.0, d),), "relu")
 
 
-def abs(a: Operand) -> "Tensor":
-    """Return ``|a|``; its derivative at 0 is 0."""
-    a = tensor(a, "abs")
+def abs(input: Operand) -> "Tensor":
+    """Return ``|input|``; its derivative at 0 is 0."""
+    a = tensor(input, "abs")
     return emit(np.abs(a._data), (a,), lambda d: (d * np.sign(a._data),), "abs")
 
 
-def maximum(a: Operand, b: Operand) -> "Tensor":
+def maximum(input: Operand, other: Operand) -> "Tensor":
     """Return the greater of two, NaN if one is; equal ones get half of the gradient each."""
-    a, b, y = binary("maximum", np.maximum, a, b)
+    a, b, y = binary("maximum", np.maximum, input, other)
     return emit(y, (a, b), _extreme_vjp(a, b, np.less), "maximum")
 
 
-def minimum(a: Operand, b: Operand) -> "Tensor":
+def minimum(input: Operand, other: Operand) -> "Tensor":
     """Return the smaller of two, NaN if one is; equal ones get half of the gradient each."""
-    a, b, y = binary("minimum", np.minimum, a, b)
+    a, b, y = binary("minimum", np.minimum, input, other)
     return emit(y, (a, b), _extreme_vjp(a, b, np.greater), "minimum")
 
 
@@ -233,9 +230,9 @@ def _extreme_vjp(a: "Tensor", b: "Tensor", loses: np.ufunc) -> Any:
     return vjp
 
 
-def clip(a: Operand, min: float | None = None, max: float | None = None) -> "Tensor":
-    """Limit ``a`` to [min, max], numbers or None; the derivative on the boundary is 1."""
-    a = tensor(a, "clip")
+def clip(input: Operand, min: float | None = None, max: float | None = None) -> "Tensor":
+    """Limit ``input`` to [min, max], numbers or None; the derivative on the boundary is 1."""
+    a = tensor(input, "clip")
     for name, bound in (("min", min), ("max", max)):
         if bound is not None and not isinstance(bound, int | float):
             raise TypeError(
@@ -260,14 +257,14 @@ def clip(a: Operand, min: float | None = None, max: float | None = None) -> "Ten
     return emit(y if y is not x else x.copy(), (a,), vjp, "clip")
 
 
-def where(condition: Any, a: Operand, b: Operand) -> "Tensor":
-    """Return ``a`` where the bool array ``condition`` holds, else ``b``."""
-    condition = np.asarray(condition)
+def where(condition: Any, input: Operand, other: Operand) -> "Tensor":
+    """Return ``input`` where the bool array ``condition`` holds, else ``other``."""
+    condition = np.array(condition)
     if condition.dtype != bool:
         raise TypeError(
             f"where: condition must be a bool array, got {condition.dtype}; compare it, as in x > 0"
         )
-    a, b, y = binary("where", lambda x, y: np.where(condition, x, y), a, b)
+    a, b, y = binary("where", lambda x, y: np.where(condition, x, y), input, other)
 
     def vjp(d: Grad) -> tuple[Grad, Grad]:
         return (
@@ -279,16 +276,12 @@ def where(condition: Any, a: Operand, b: Operand) -> "Tensor":
 
 
 def where_like(condition: ndarray, a: Any, b: Any) -> Any:
-    """`where` on what is there, arrays or Tensors; one of the two may be the number 0 or 1."""
+    """`where` on what is there, arrays or Tensors; either may be a number."""
     if isinstance(a, Value) or isinstance(b, Value):
         return where(condition, a, b)
     return np.where(condition, a, b)
 
 
-def exp_like(a: Any) -> Any:
-    """`exp` of an array or a Tensor."""
-    return exp(a) if isinstance(a, Value) else np.exp(a)
-
-
 def _log_like(a: Any) -> Any:
+    """`log` of an array or a Tensor."""
     return log(a) if isinstance(a, Value) else np.log(a)

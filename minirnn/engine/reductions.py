@@ -22,9 +22,9 @@ def _kept(shape: tuple[int, ...], over: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(1 if i in over else n for i, n in enumerate(shape))
 
 
-def sum(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def sum(input: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     """Sum over ``dim`` (None: all)."""
-    a = tensor(a, "sum")
+    a = tensor(input, "sum")
     shape = a._data.shape
     over = axes("sum", dim, len(shape)) if shape else ()
     y = _add_reduce(a._data, axis=over, keepdims=keepdim)
@@ -35,9 +35,9 @@ def sum(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     return emit(y, (a,), vjp, "sum")
 
 
-def mean(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def mean(input: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     """Return the mean over ``dim`` (None: all); NaN of nothing, as in PyTorch."""
-    a = tensor(a, "mean")
+    a = tensor(input, "mean")
     shape = a._data.shape
     over = axes("mean", dim, len(shape)) if shape else ()
     count = int(np.prod([shape[i] for i in over]))
@@ -50,23 +50,23 @@ def mean(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     return emit(y, (a,), vjp, "mean")
 
 
-def unit_mean(a: Operand) -> "Tensor":
+def unit_mean(input: Operand) -> "Tensor":
     """Return the mean over the last dimension, kept: the ``mean`` of the cell language."""
-    return mean(a, -1, keepdim=True)
+    return mean(input, -1, keepdim=True)
 
 
-def max(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def max(input: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     """Return the largest values over ``dim`` (None: all); ties share the gradient evenly."""
-    return _extreme("max", np.maximum, a, dim, keepdim)
+    return _extreme("max", np.maximum, input, dim, keepdim)
 
 
-def min(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+def min(input: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     """Return the smallest values over ``dim`` (None: all); ties share the gradient evenly."""
-    return _extreme("min", np.minimum, a, dim, keepdim)
+    return _extreme("min", np.minimum, input, dim, keepdim)
 
 
-def _extreme(name: str, ufunc: np.ufunc, a: Operand, dim: Dims, keepdim: bool) -> "Tensor":
-    a = tensor(a, name)
+def _extreme(name: str, ufunc: np.ufunc, input: Operand, dim: Dims, keepdim: bool) -> "Tensor":
+    a = tensor(input, name)
     x = a._data
     over = axes(name, dim, x.ndim) if x.ndim else ()
     if 0 in [x.shape[i] for i in over]:
@@ -93,9 +93,9 @@ def _shifted_exp(x: np.ndarray, over: int) -> tuple[np.ndarray, np.ndarray]:
         return np.exp(x - m), m
 
 
-def softmax(a: Operand, dim: int = -1) -> "Tensor":
-    """Return ``exp(a) / sum(exp(a))`` along ``dim``, safe from overflow."""
-    a = tensor(a, "softmax")
+def softmax(input: Operand, dim: int = -1) -> "Tensor":
+    """Return ``exp(input) / sum(exp(input))`` along ``dim``, safe from overflow."""
+    a = tensor(input, "softmax")
     over = axis("softmax", dim, a._data.ndim)
     x = np.atleast_1d(a._data)
     e, _ = _shifted_exp(x, over)
@@ -111,9 +111,9 @@ def softmax(a: Operand, dim: int = -1) -> "Tensor":
     return emit(y, (a,), vjp, "softmax")
 
 
-def log_softmax(a: Operand, dim: int = -1) -> "Tensor":
-    """Return ``log(softmax(a))`` along ``dim``, exact where softmax underflows."""
-    a = tensor(a, "log_softmax")
+def log_softmax(input: Operand, dim: int = -1) -> "Tensor":
+    """Return ``log(softmax(input))`` along ``dim``, exact where softmax underflows."""
+    a = tensor(input, "log_softmax")
     over = axis("log_softmax", dim, a._data.ndim)
     x = np.atleast_1d(a._data)
     e, m = _shifted_exp(x, over)
@@ -128,9 +128,9 @@ def log_softmax(a: Operand, dim: int = -1) -> "Tensor":
     return emit(y, (a,), vjp, "log_softmax")
 
 
-def logsumexp(a: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
-    """Return ``log(sum(exp(a)))`` over ``dim`` (None: all), finite wherever the answer is."""
-    a = tensor(a, "logsumexp")
+def logsumexp(input: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
+    """Return ``log(sum(exp(input)))`` over ``dim`` (None: all), finite wherever the answer is."""
+    a = tensor(input, "logsumexp")
     x = a._data
     over = axes("logsumexp", dim, x.ndim) if x.ndim else ()
     m = np.asarray(np.maximum.reduce(x, axis=over, keepdims=True, initial=-np.inf))
