@@ -24,7 +24,8 @@ ROOMS = {
     "layers": ({"layers"} | BELOW_LAYERS, {"numpy"}),
     "data": ({"data", "layers"} | BELOW_LAYERS, {"numpy"}),
     "training": ({"data", "layers"} | BELOW_LAYERS, {"numpy"}),
-    "checkpoint": ({"layers"} | BELOW_LAYERS, {"numpy", "safetensors"}),
+    "container": (BELOW_LAYERS, {"numpy", "safetensors"}),
+    "checkpoint": ({"container", "layers"} | BELOW_LAYERS, {"numpy"}),
     "interop": ({"interop", "data", "layers"} | BELOW_LAYERS, {"numpy", "onnx"}),
 }
 # The grammar's functions answer arrays too; they import NumPy when an array comes, not before.
