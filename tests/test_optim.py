@@ -5,6 +5,7 @@ import pytest
 
 from minirnn.engine import Tensor
 from minirnn.layers import optimizer as optimizer_module
+from minirnn.layers.module import Module
 from minirnn.layers.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 
 SHAPES = [(4, 3), (5,), ()]
@@ -173,6 +174,25 @@ def test_a_constant_gradient_does_not_take_centred_rmsprop_to_nan():
     p = Tensor([1.0], requires_grad=True)
     run(RMSprop([p], alpha=0.5, centered=True), [p], [[np.array([0.1])]] * 80)
     assert np.isfinite(p.numpy()).all()
+
+
+@pytest.mark.parametrize("bad", [1e38, np.inf, np.nan])
+@pytest.mark.parametrize("name", CLASSES)
+def test_an_exploded_gradient_makes_no_warning(name, bad):
+    p = Tensor(np.ones(2, np.float32), requires_grad=True)
+    run(CLASSES[name]([p], 10.0), [p], [[np.array([bad, -1.0])]] * 2)
+    assert np.isfinite(p.numpy()[1])
+
+
+def test_a_model_that_was_cast_goes_on_in_its_new_dtype():
+    p = Tensor(np.ones(2, np.float32), requires_grad=True)
+    optimizer = Adam([p])
+    run(optimizer, [p], [[np.ones(2)]])
+    module = Module()
+    module.p = p
+    module.to(np.float64)
+    run(optimizer, [p], [[np.ones(2)]])
+    assert p.dtype == optimizer.state[0]["exp_avg"].dtype == np.float64
 
 
 # ---------------------------------------------------------------- manners

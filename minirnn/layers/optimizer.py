@@ -109,14 +109,19 @@ class Optimizer:
         for name, first in self._slots(options).items():
             if name not in state:
                 state[name] = np.full_like(value, first)
+            elif state[name].dtype != value.dtype:  # the model was cast with to() meanwhile
+                state[name] = state[name].astype(value.dtype)
         kept = {k: v.reshape(-1) for k, v in state.items() if isinstance(v, np.ndarray)}
         p = value.reshape(-1)
         g = np.ascontiguousarray(gradient).reshape(-1)
-        for begin in range(0, p.size, BLOCK):
-            cut = slice(begin, begin + BLOCK)
-            s = {k: v[cut] for k, v in kept.items()}
-            downhill = -g[cut] if options["maximize"] else g[cut]
-            self._rule(p[cut], downhill, s, state["step"], options)
+        # An exploded gradient makes parameters infinite or NaN, silently as in PyTorch; clipping
+        # and the diagnostics are there to see it.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for begin in range(0, p.size, BLOCK):
+                cut = slice(begin, begin + BLOCK)
+                s = {k: v[cut] for k, v in kept.items()}
+                downhill = -g[cut] if options["maximize"] else g[cut]
+                self._rule(p[cut], downhill, s, state["step"], options)
         wrote(parameter)
 
     def _slots(self, o: Options) -> dict[str, float]:
