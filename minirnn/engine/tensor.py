@@ -200,6 +200,12 @@ class Tensor(tape.Value):
 
     # Python's protocols.
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise TypeError(
+            "[]=: a tensor is written as a whole, by assign(array), so that backward can tell; "
+            "where() and concat() make changed copies"
+        )
+
     def __len__(self) -> int:
         if not self._data.ndim:
             raise TypeError("len(): a tensor of no dimensions has no length; use item()")

@@ -61,7 +61,8 @@ def _walk(
     owned: set[Any] = set()  # sums made here, which may be added to in place
     parents, grads = outputs, douts
     while True:
-        for parent, grad in zip(parents, grads, strict=True):
+        # The lengths are checked below; the keyword strict= costs as much as the rest of this line.
+        for parent, grad in zip(parents, grads):  # noqa: B905
             if grad is None or not parent.requires_grad:
                 continue
             node = parent._node
@@ -105,7 +106,7 @@ def _walk(
 def _add(before: Grad, grad: Grad, key: Any, owned: set[Any]) -> Grad:
     """Sum two gradients of one tensor, in place from the third on."""
     if key in owned:
-        return np.add(before, grad, out=before)
+        return np.add(before, grad, before)
     total = before + grad
     if total.__class__ is ndarray:
         owned.add(key)

@@ -143,7 +143,7 @@ class _Planner:
         self.groups = self._groups()
         self.operands = tuple(g.operand for g in self.groups if g.source.startswith("operand"))
         self.operand_of = {n: i for i, n in enumerate(self.operands)}
-        self.gate_nodes = _gate_nodes(cell)
+        self.gate_nodes = gate_nodes(cell)
         self.level |= levels(self.gate_nodes.values())
         self.saved: dict[Symbol, int] = {}  # in order
 
@@ -420,7 +420,7 @@ def _group_of(groups: dict[tuple[str, ...], Group], pull: Symbol) -> Group:
     raise KeyError(pull)
 
 
-def _gate_nodes(cell: Cell) -> dict[str, Symbol]:
+def gate_nodes(cell: Cell) -> dict[str, Symbol]:
     """Return for each gate and block what `watch` shows.
 
     That is the first sigmoid, tanh or relu that every path from ``wx.k`` and ``u.k @ v`` to a

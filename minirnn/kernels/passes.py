@@ -153,10 +153,6 @@ class CellKernel:
         return np.ascontiguousarray(view).reshape(buffer.shape[0], self.padded)[:, : self.hidden]
 
 
-def _forward_views(k: CellKernel, made: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    return {name: made[name] for name in made}
-
-
 class Run:
     """One forward pass over a batch.
 
@@ -364,7 +360,7 @@ class _Backward:
         self, run: Run, d_output: np.ndarray | None, d_final: Arrays, d_rows: Arrays, watch: bool
     ) -> None:
         self.forward, self.kernel, self.rows, self.watch = run, run.kernel, run.rows, watch
-        self.lease = Lease()
+        self.lease, self.d_final = Lease(), d_final
         k, rows = self.kernel, self.rows
         take, dtype, alive = self.lease.take, k.dtype, len(rows.order)
         self.dx = take((rows.count, len(k.segment_columns)), dtype)
@@ -545,7 +541,8 @@ class _Backward:
         batch = run.x_shape[1]
         state = {}
         for n in k.cell.state:
-            g = np.zeros((batch, hidden), k.dtype)
+            given = self.d_final.get(n)  # stays what it is for sequences of length 0
+            g = np.zeros((batch, hidden), k.dtype) if given is None else np.array(given, k.dtype)
             g[rows.order] = self.carry[n][: len(rows.order), :hidden]
             state[n] = g
         x = run.scatter(np.ascontiguousarray(out["x"][:, :features])) if input else None

@@ -1,0 +1,356 @@
+"""Recurrent: any cell as a layer, stacked, in both directions, over sequences of any length."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minirnn import cells
+from minirnn.engine import Tensor, concat, no_grad, stack
+from minirnn.engine.random import generator
+from minirnn.equations import Cell
+from minirnn.equations.plan import plan
+from minirnn.kernels._jit import JIT_DISABLED
+from minirnn.layers import arguments, init as initialisers, reference
+from minirnn.layers.direction import Direction
+from minirnn.layers.fused import PackedWeights, run_fused
+from minirnn.layers.module import Module, module_rng, positive
+from minirnn.layers.views import FusedView, ReferenceView, View
+
+
+class Recurrent(Module):
+    """A layer of any cell, by its name in the registry or made with `minirnn.cell`.
+
+    Parameters
+    ----------
+    cell
+        A `Cell`, or the name of one in `minirnn.cells`.
+    input_size, hidden_size
+        I and H.
+    num_layers
+        L levels; each reads the output of the level below.
+    bias
+        Whether there are ``bias_ih`` and ``bias_hh``.
+    batch_first
+        x and output are (B, T, ...); states are not touched.
+    dropout
+        Probability of dropout between levels, in training mode.
+    bidirectional
+        Run a second direction from the end of each sequence; D is 2 then, else 1.
+    skew
+        Level j >= 1 reads the state of the level below one step earlier.
+    dtype
+        float32 or float64.
+    seed
+        For the initial weights; the global generator draws them if it is not given.
+    init
+        A dict from "weight_ih", "weight_hh", "bias" or "vector" to an initialiser of
+        `minirnn.init`; what is not listed is uniform in +-1/sqrt(H), as in PyTorch.
+
+    Parameters are named as in PyTorch: ``weight_ih_l0`` (G*H, I), ``weight_hh_l0`` (P*H, H),
+    ``bias_ih_l0`` (G*H,), ``bias_hh_l0`` (H for each block that has a bias), ``vector_<name>_l0``
+    (H,); other levels by their number, the reverse direction with the suffix ``_reverse``.
+    """
+
+    def __init__(
+        self,
+        cell: Cell | str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        skew: bool = False,
+        dtype: DTypeLike = np.float32,
+        seed: int | np.random.Generator | None = None,
+        init: dict[str, Any] | None = None,
+        proj_size: int = 0,
+    ) -> None:
+        place = type(self).__name__
+        self.cell = arguments.checked_cell(place, cells.get(cell) if isinstance(cell, str) else cell)
+        self.input_size = positive(place, "input_size", input_size)
+        self.hidden_size = positive(place, "hidden_size", hidden_size)
+        self.num_layers = positive(place, "num_layers", num_layers)
+        arguments.check_options(place, dropout, bidirectional, skew, proj_size)
+        self.bias, self.batch_first, self.dropout = bool(bias), bool(batch_first), float(dropout)
+        self.bidirectional, self.skew = bool(bidirectional), bool(skew)
+        self._watchers: list[Any] = []
+        self._packed: dict[tuple[int, int], PackedWeights] = {}
+        self._make_parameters(arguments.checked_dtype(place, dtype), module_rng(seed), init or {})
+
+    @property
+    def directions(self) -> int:
+        """D: 2 if bidirectional, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the parameters."""
+        return next(self.parameters()).dtype
+
+    def extra_repr(self) -> str:
+        """Show what differs from the defaults."""
+        words = [repr(self.cell.name), str(self.input_size), str(self.hidden_size)]
+        if self.num_layers > 1:
+            words.append(f"num_layers={self.num_layers}")
+        words += [f"{n}=True" for n in ("batch_first", "bidirectional", "skew") if getattr(self, n)]
+        return ", ".join(words)
+
+    # Parameters
+
+    def _shapes(self, level: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of one level's parameters by kind."""
+        c, size = self.cell, self.hidden_size
+        width = self.input_size if level == 0 else self.directions * size
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (len(c.gates) * size, width),
+            "weight_hh": (len(c.products) * size, size),
+        }
+        if self.bias:
+            shapes |= {"bias_ih": (len(c.gates) * size,), "bias_hh": (len(c.biased) * size,)}
+        return shapes | {f"vector_{k}": (size,) for k in c.vectors}
+
+    def _make_parameters(
+        self, dtype: np.dtype, rng: np.random.Generator, init: dict[str, Any]
+    ) -> None:
+        known = ("weight_ih", "weight_hh", "bias", "vector")
+        for kind in init:
+            if kind not in known:
+                raise ValueError(
+                    f"{type(self).__name__}: init has {kind!r}; the kinds of parameters are "
+                    f"{', '.join(known)}"
+                )
+        chosen = {kind: initialisers.resolve(given) for kind, given in init.items()}
+        for level in range(self.num_layers):
+            for direction in range(self.directions):
+                suffix = _suffix(level, direction)
+                arrays = self._draw(level, dtype, rng, chosen)
+                for kind, array in arrays.items():
+                    setattr(self, f"{kind}_{suffix}", Tensor(array, requires_grad=True))
+                self._packed[level, direction] = PackedWeights()
+
+    def _draw(
+        self, level: int, dtype: np.dtype, rng: np.random.Generator, chosen: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
+        c, size = self.cell, self.hidden_size
+        bound = 1.0 / np.sqrt(size)
+        out: dict[str, np.ndarray] = {}
+        for kind, shape in self._shapes(level).items():
+            family = kind.split("_")[0] if kind.startswith(("bias", "vector")) else kind
+            make = chosen.get(family)
+            first = c.vector_init.get(kind.removeprefix("vector_")) if family == "vector" else None
+            if first is not None and make is None:
+                out[kind] = np.full(shape, first, dtype)
+            elif make is None:
+                out[kind] = rng.uniform(-bound, bound, shape).astype(dtype)
+            elif hasattr(make, "bias"):
+                if family != "bias":
+                    raise ValueError(f"{type(self).__name__}: {make} is for init['bias'] only")
+                both = make.bias(c.gates, c.biased, size, rng, dtype) if kind == "bias_ih" else None
+                if both is not None:
+                    out["bias_ih"], out["bias_hh"] = both
+            elif len(shape) == 2:  # weights are initialised block by block
+                parts = [make((size, shape[1]), rng, dtype) for _ in range(shape[0] // size)]
+                out[kind] = np.concatenate(parts) if parts else np.zeros(shape, dtype)
+            else:
+                out[kind] = make(shape, rng, dtype)
+        return out
+
+    def _direction_parameters(self, level: int, direction: int) -> dict[str, Tensor]:
+        suffix = _suffix(level, direction)
+        return {kind: getattr(self, f"{kind}_{suffix}") for kind in self._shapes(level)}
+
+    # Forward
+
+    def forward(
+        self, x: Any, state: Any = None, lengths: Any = None, start: int = 0
+    ) -> tuple[Tensor, Any]:
+        """Run the layer over a batch of sequences.
+
+        Parameters
+        ----------
+        x
+            (T, B, I), (B, T, I) if ``batch_first``, or (T, I) without a batch.
+        state
+            Initial state, zeros if None: an array (L*D, B, H), or a tuple of them in the order of
+            the cell's states if it has several; (L*D, H) without a batch.
+        lengths
+            (B,) whole numbers from 0 to T. After its length a sequence's output is 0 and its
+            state stays; padding influences nothing.
+        start
+            Index of the first step, for cells that use it.
+
+        Returns
+        -------
+        output
+            The first state of the last level after every step, (T, B, D*H), laid out like x.
+        state
+            The last states, laid out like ``state``.
+        """
+        place = type(self).__name__
+        x, batched = arguments.checked_x(place, x, self.input_size, self.dtype, self.batch_first)
+        steps, batch = x.shape[:2]
+        lengths = arguments.checked_lengths(place, lengths, steps, batch, batched)
+        states = arguments.checked_state(
+            place, state, self.cell, self.num_layers * self.directions, batch, self.hidden_size,
+            self.dtype, batched,
+        )  # fmt: skip
+        start = arguments.checked_start(place, start)
+        views: dict[tuple[int, int], View] = {}
+        finals: list[tuple[Tensor, ...]] = []
+        level_input = x
+        for level in range(self.num_layers):
+            outputs = []
+            for direction in range(self.directions):
+                index = level * self.directions + direction
+                run = Direction(
+                    self.cell, self.hidden_size, self._direction_parameters(level, direction),
+                    level_input, tuple(s[index] for s in states), lengths, direction == 1, start,
+                )  # fmt: skip
+                output, *final = self._run(run, (level, direction), views)
+                outputs.append(output)
+                finals.append(tuple(final))
+            joined = outputs[0] if len(outputs) == 1 else concat(outputs, dim=2)
+            if level + 1 < self.num_layers:
+                level_input = self._between(joined, states[0][level] if self.skew else None, lengths)
+        self._remember(views)
+        return self._lay_out(joined, finals, batched)
+
+    def _run(
+        self, run: Direction, place: tuple[int, int], views: dict[tuple[int, int], View]
+    ) -> tuple[Tensor, ...]:
+        """Run one level and direction, fused or by the reference."""
+        watched = bool(self._watchers)
+        if JIT_DISABLED or reference.forced() or plan(self.cell).means:
+            outputs = reference.run_reference(run)
+            if watched:
+                shown = views[place] = ReferenceView(run)
+                outputs = shown.observe(outputs)
+            return outputs
+        view = FusedView(run) if watched else None
+        if view is not None:
+            views[place] = view
+        return run_fused(run, self._packed[place], view)
+
+    def _between(
+        self, output: Tensor, initial: Tensor | None, lengths: np.ndarray | None
+    ) -> Tensor:
+        """Return what the next level reads: skewed, and with dropout in training."""
+        if initial is not None:
+            rows = initial.reshape(1, *initial.shape)
+            output = concat([rows, output[:-1]], dim=0) if output.shape[0] else output
+        if self.dropout and self.training:
+            kept = generator().random(output.shape, dtype=np.float32) >= self.dropout
+            scale = 1.0 / (1.0 - self.dropout) if self.dropout < 1.0 else 0.0
+            output = output * (kept * scale).astype(output.dtype)
+        return output
+
+    def _remember(self, views: dict[tuple[int, int], View]) -> None:
+        if self._watchers:
+            from minirnn.layers.watch import Call
+
+            for seen in self._watchers:
+                seen.calls.append(Call(views))
+
+    def _lay_out(
+        self, output: Tensor, finals: list[tuple[Tensor, ...]], batched: bool
+    ) -> tuple[Tensor, Any]:
+        states = tuple(stack(list(parts), dim=0) for parts in zip(*finals, strict=True))
+        if not batched:
+            output = output[:, 0]
+            states = tuple(s[:, 0] for s in states)
+        elif self.batch_first:
+            output = output.transpose(0, 1)
+        return output, states if len(states) > 1 else states[0]
+
+    def step(self, x_t: Any, state: Any = None, start: int = 0) -> Any:
+        """Run one step without a tape and return the new state; the same bits as the sequence.
+
+        x_t: (B, I) or (I,); state as in ``forward``; the output is the first state's last level.
+        """
+        place = f"{type(self).__name__}.step"
+        if self.bidirectional:
+            raise ValueError(
+                f"{place}: a bidirectional layer needs the whole sequence; call the layer on it"
+            )
+        x_t = arguments.checked_step(place, x_t, self.input_size, self.dtype)
+        with no_grad():
+            x = x_t.reshape(1, *x_t.shape)
+            if self.batch_first and x_t.ndim == 2:
+                x = x.transpose(0, 1)
+            return self(x, state, start=start)[1]
+
+
+class RNN(Recurrent):
+    """`torch.nn.RNN`: ``nonlinearity`` is "tanh" or "relu"."""
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh",
+        bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
+        bidirectional: bool = False, **options: Any,
+    ) -> None:  # fmt: skip
+        names = {"tanh": "rnn", "relu": "rnn_relu", "logistic": "rnn_logistic"}
+        if nonlinearity not in names:
+            raise ValueError(
+                f"RNN: nonlinearity must be one of {', '.join(names)}, got {nonlinearity!r}"
+            )
+        super().__init__(
+            names[nonlinearity], input_size, hidden_size, num_layers, bias, batch_first, dropout,
+            bidirectional, **options,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        return super().extra_repr().split(", ", 1)[1]
+
+
+class LSTM(Recurrent):
+    """`torch.nn.LSTM`."""
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            "lstm", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
+            **options,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        return super().extra_repr().split(", ", 1)[1]
+
+
+class GRU(Recurrent):
+    """`torch.nn.GRU`, and the GRU of the papers.
+
+    ``reset``: "after" (PyTorch) or "before" the recurrent product of the candidate, or "none";
+    ``update``: z keeps ("keep", PyTorch) or writes ("write").
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+        *, reset: str = "after", update: str = "keep", **options: Any,
+    ) -> None:  # fmt: skip
+        if reset not in ("after", "before", "none") or update not in ("keep", "write"):
+            raise ValueError(
+                "GRU: reset must be 'after', 'before' or 'none' and update 'keep' or 'write', got "
+                f"{reset!r} and {update!r}"
+            )
+        name = "gru" + ("" if reset == "after" else f"_{reset}")
+        super().__init__(
+            name + ("_write" if update == "write" else ""), input_size, hidden_size, num_layers,
+            bias, batch_first, dropout, bidirectional, **options,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        """Show the sizes."""
+        return super().extra_repr().split(", ", 1)[1]
+
+
+def _suffix(level: int, direction: int) -> str:
+    return f"l{level}" + ("_reverse" if direction else "")

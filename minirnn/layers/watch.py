@@ -1,0 +1,88 @@
+"""`watch`: the one window through which the inside of a recurrent layer is seen."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from minirnn.layers.recurrent import Recurrent
+from minirnn.layers.views import View
+
+
+class Call:
+    """The record of one forward pass of a layer: one view per level and direction.
+
+    With one level and direction the record shows its view's mappings itself; otherwise ask for
+    ``record[level, direction]``.
+    """
+
+    def __init__(self, views: dict[tuple[int, int], View]) -> None:
+        self._views = views
+
+    def __getitem__(self, place: tuple[int, int]) -> View:
+        if place not in self._views:
+            known = ", ".join(str(p) for p in self._views)
+            raise KeyError(f"watch: no level and direction {place}; there are {known}")
+        return self._views[place]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if not hasattr(View, name) and name not in ("states", "gates", "cell", "lengths"):
+            raise AttributeError(f"a watched call has no {name!r}")
+        if len(self._views) != 1:
+            raise ValueError(
+                f"watch: the layer has {len(self._views)} levels and directions; write "
+                f"seen[level, direction].{name}"
+            )
+        (view,) = self._views.values()
+        return getattr(view, name)
+
+
+class Seen:
+    """What `watch` has seen: every call, and the last one's quantities as attributes."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+
+    def _last(self) -> Call:
+        if not self.calls:
+            raise RuntimeError("watch: the layer has not been called inside the block yet")
+        return self.calls[-1]
+
+    def __getitem__(self, place: tuple[int, int]) -> View:
+        return self._last()[place]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._last(), name)
+
+
+@contextmanager
+def watch(layer: Recurrent) -> Iterator[Seen]:
+    """Keep what happens inside a recurrent layer while this block is open.
+
+    Every forward pass of the layer inside the block becomes one record; the backward pass may come
+    later. Watches nest. Yields an object with
+
+    * ``states[k]`` (T+1, B, H), row 0 the initial state; ``gates[k]`` (T, B, H);
+    * after backward ``state_grads[k]``, ``carried_grads[k]`` (T+1, B, H), ``gate_grads[k]``,
+      ``recurrent_gate_grads[k]`` (T, B, H);
+    * ``pullback(d_output, d_state, clip)``: backward again from other cotangents;
+    * ``[level, direction]``: the same for one level and direction; ``calls``: all records.
+
+    Names come from the cell; everything is time-major and in processing order.
+    """
+    if not isinstance(layer, Recurrent):
+        raise TypeError(
+            f"watch: layer must be a Recurrent (RNN, LSTM, GRU ...), got {type(layer).__name__}; "
+            "watch the recurrent layers inside a model one by one"
+        )
+    seen = Seen()
+    layer._watchers.append(seen)
+    try:
+        yield seen
+    finally:
+        layer._watchers.remove(seen)
+
+
