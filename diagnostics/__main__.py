@@ -7,7 +7,7 @@ answers at once.
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from diagnostics.report import Report
@@ -15,9 +15,17 @@ if TYPE_CHECKING:
 EXIT_OBJECTION, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like all errors here."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line and exit."""
+        self.exit(EXIT_ERROR, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Describe the command line."""
-    main_parser = argparse.ArgumentParser(
+    main_parser = _Parser(
         prog="python -m diagnostics",
         description="How gradients flow through time in recurrent networks.",
     )
@@ -66,9 +74,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         needs = "; the reports need matplotlib, Jinja2 and rich: pip install 'minirnn[report]'"
         print(f"diagnostics: {error}{needs}", file=sys.stderr)
-    except (ValueError, OSError) as error:
-        print(f"diagnostics: {' '.join(str(error).split())}", file=sys.stderr)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.strerror else str(error)
+        print(f"diagnostics: {_one_line(reason)}", file=sys.stderr)
+    except ValueError as error:
+        print(f"diagnostics: {_one_line(str(error))}", file=sys.stderr)
     return EXIT_ERROR
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _run(options: argparse.Namespace) -> int:

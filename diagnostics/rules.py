@@ -59,7 +59,7 @@ def vanishing(gain: LagGain, need_lag: int | None = None, subject: str = "") -> 
     """Judge R1: is enough of the gradient left at the lag that the task needs."""
     lag = needed_lag(gain, need_lag)
     value, ci, n = _at(gain, lag)
-    if np.isnan(value):
+    if n and np.isnan(value):
         evidence = f"the lag gain is not finite from lag {_first_nonfinite(gain)} on: see R2"
         return Verdict("R1", "inconclusive", value, VANISHING_WARN, ci, evidence, "", subject)
     level, threshold = _judge(
@@ -79,7 +79,7 @@ def exploding(
     """
     lag = needed_lag(gain, need_lag)
     value, ci, n = _at(gain, lag)
-    if nonfinite_steps or not np.all(np.isfinite(gain.value)):
+    if nonfinite_steps or not np.all(np.isfinite(gain.value[gain.n > 0])):
         evidence = (
             f"{nonfinite_steps} training step(s) had a non-finite gradient"
             if nonfinite_steps
@@ -181,4 +181,4 @@ def _remedy(rule: str, level: str) -> str:
 
 
 def _first_nonfinite(gain: LagGain) -> int:
-    return int(np.flatnonzero(~np.isfinite(gain.value))[0])
+    return int(np.flatnonzero(~np.isfinite(gain.value) & (gain.n > 0))[0])

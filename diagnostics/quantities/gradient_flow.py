@@ -64,7 +64,7 @@ def summarise(total: Arrays, local: Arrays, cost: Cost, **held: Arrays) -> Gradi
         carried_norm=np.median(carried_norm, axis=1),
         step_gain=step_gain(carried_norm, total_norm),
         how=(
-            "delta_t, a by-product of the backward pass; eps_t, the part that enters at row t "
+            "total: a by-product of the backward pass; local: the part that enters at row t "
             "itself; norm per sequence over all states, then the median over sequences; "
             "interval: bootstrap over sequences"
         ),

@@ -21,9 +21,10 @@ from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
 class LagGain(Quantity):
     """Lag gain.
 
-    value: (K+1,), G(0) = 1 to G(K).  ci: (K+1, 2), bootstrap over sequences, NaN for one
-    sequence.  n: (K+1,), how many (source, sequence) pairs reached the lag.  band: (K+1, 2), the
-    10 and 90 % quantiles over those pairs.  rows: (S,), the source rows.  inject: the state that
+    value: (K+1,), G(0) = 1 to G(K), NaN where no source reaches.  ci: (K+1, 2), bootstrap over
+    sequences, NaN for one sequence.  n: (K+1,), how many (source, sequence) pairs reached the
+    lag.  band: (K+1, 2), the 10 and 90 % quantiles over those pairs.  rows: (S,), the source
+    rows.  inject: the state that
     the cotangent is put on.  samples: (S, B, K+1), the single gains.  replicates: (R, K+1), the
     bootstrap's gains, None for one sequence.
     """
@@ -39,7 +40,7 @@ class LagGain(Quantity):
     @property
     def peak(self) -> float:
         """Largest gain at any lag: above 1 it is transient growth."""
-        return float(np.max(self.value))
+        return float(np.nanmax(self.value))
 
 
 def source_rows(steps: int, sources: int) -> NDArray[np.int64]:
@@ -75,21 +76,23 @@ def median_gain(samples: Floats, reached: NDArray[np.bool_]) -> Floats:
 
     samples: (S, B, K+1).  reached: (S, K+1).  Returns (K+1,).
     """
-    return _over_pairs(samples, reached, lambda pairs: np.median(pairs, axis=-1))
+    return _over_pairs(samples, reached, lambda pairs: np.median(pairs, axis=-1), ())
 
 
-def _over_pairs(samples: Floats, reached: NDArray[np.bool_], reduce: Any) -> Floats:
-    """Reduce (..., pairs) to (...) lag by lag; lags reached by the same sources go together."""
-    result: Any = None
+def _over_pairs(
+    samples: Floats, reached: NDArray[np.bool_], reduce: Any, shape: tuple[int, ...]
+) -> Floats:
+    """Reduce the pairs of every lag, (lags, pairs) to (lags, *shape); NaN without any pair.
+
+    Lags that the same sources reach go together.
+    """
+    result = np.full((samples.shape[-1], *shape), np.nan)
     patterns, group = np.unique(reached, axis=1, return_inverse=True)
     for index, pattern in enumerate(patterns.T):
-        lags = np.flatnonzero(group == index)
-        pairs = samples[pattern][..., lags].reshape(-1, len(lags)).T
-        value = np.asarray(reduce(pairs))
-        if result is None:
-            result = np.empty((samples.shape[-1], *value.shape[1:]))
-        result[lags] = value
-    return np.asarray(result)
+        if pattern.any():
+            lags = np.flatnonzero(group == index)
+            result[lags] = reduce(samples[pattern][..., lags].reshape(-1, len(lags)).T)
+    return result
 
 
 def summarise(
@@ -125,6 +128,7 @@ def summarise(
             samples,
             reached,
             lambda pairs: np.quantile(pairs, [0.1, 0.9], axis=-1, method="nearest").T,
+            (2,),
         ),
         rows=rows,
         inject=inject,
