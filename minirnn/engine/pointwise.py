@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy import ndarray
 
-from minirnn.engine.dual import SCALARS, binary, data_like, like, operands, sum_to, tensor
+from minirnn.engine.dual import (
+    SCALARS,
+    binary,
+    data_like,
+    like,
+    operands,
+    same_dtype,
+    sum_to,
+    tensor,
+)
 from minirnn.engine.tape import Grad, Value, emit
 
 if TYPE_CHECKING:
@@ -264,7 +273,15 @@ def where(condition: Any, input: Operand, other: Operand) -> "Tensor":
         raise TypeError(
             f"where: condition must be a bool array, got {condition.dtype}; compare it, as in x > 0"
         )
-    a, b, y = binary("where", lambda x, y: np.where(condition, x, y), input, other)
+    a, b = operands("where", input, other)
+    same_dtype("where", (a, b))
+    try:
+        y = np.where(condition, a._data, b._data)
+    except ValueError:
+        raise ValueError(
+            f"where: condition, input and other must have shapes that broadcast, got "
+            f"{condition.shape}, {a.shape} and {b.shape}; reshape one of them"
+        ) from None
 
     def vjp(d: Grad) -> tuple[Grad, Grad]:
         return (
