@@ -52,7 +52,7 @@ def test_a_task_that_needs_a_short_lag_is_judged_there(rng):
     gain = gain_of(0.5, rng)
     assert rules.vanishing(gain).level == "fail"
     assert rules.vanishing(gain, need_lag=5).level == "ok"
-    with pytest.raises(ValueError, match="need_lag must lie in 0 to 49, .* got 60; pass a longer"):
+    with pytest.raises(ValueError, match=r"need_lag must lie in 0 to 49, .* got 60; pass a longer"):
         rules.vanishing(gain, need_lag=60)
 
 

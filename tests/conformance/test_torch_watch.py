@@ -28,7 +28,7 @@ class Loop:
 
     def __init__(self, torch, weights):
         self.torch = torch
-        self.w = {k: torch.tensor(v) for k, v in weights.items()}
+        self.w = {k: torch.tensor(v, requires_grad=True) for k, v in weights.items()}
         self.kept = {}
 
     def keep(self, record, name, value):
