@@ -18,7 +18,7 @@ class Module:
     are the names of the parameters. Own parameters come first and then those of the modules
     inside, each in the order in which they were set. Two kinds of Tensor do not register: one
     whose name begins with an underscore, and one that is no leaf or shows the memory of another
-    (a state that was kept, say).
+    (a state that was kept, say). Modules in a list do not register; put them in a Sequential.
 
     A subclass writes ``forward``; calling the module calls it.
     """
