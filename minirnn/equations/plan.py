@@ -194,11 +194,11 @@ class _Planner:
 
     def _place(self, node: Symbol) -> Slot | None:
         """Where a value of the forward pass lies afterwards."""
+        if node in self.saved:
+            return Slot("saved", self.saved[node], len(self.saved))
         if node.op == "leaf":
             kind, name = node.args
             return None if kind in ("wx", "time") else Slot(f"{kind}.{name}")
-        if node in self.saved:
-            return Slot("saved", self.saved[node], len(self.saved))
         if node in self.states:
             return Slot(f"next.{self.states[node]}")
         if node in self.operand_of:
