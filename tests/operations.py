@@ -100,6 +100,7 @@ KEYS = {
     "new axis": (Ellipsis, None, 0),
     "integers that repeat": (np.array([0, 2, 0]),),
     "integers and a slice": (slice(1, 3), np.array([1, 1, 0])),
+    "array of no dimensions": np.array(1),
     "bools": np.array([True, False, True]),
 }
 
@@ -256,6 +257,11 @@ OPERATIONS = [
             ("ij,k->ki", (2, 3), (2,)),
             ("i,ij,j->", (2,), (2, 3), (3,)),
             ("ij,jk", (2, 3), (3, 2)),
+            ("ij->ji", (2, 3)),
+            ("...ij,...jk->...ik", (2, 1, 2, 3), (3, 3, 2)),
+            ("b...,...c", (2, 3), (3, 2)),
+            ("...->...", (2, 3)),
+            ("ij,ij->j", (2, 1), (1, 3)),
         ]
     ],
     *[

@@ -70,6 +70,22 @@ def test_a_wrong_second_derivative_is_found_by_order_2_only():
         gradcheck(square, np.array([3.0]), order=2)
 
 
+def test_a_wrong_jvp_rule_is_found_by_forward_only():
+    def double(factor):
+        def op(x):
+            rule = lambda d: (factor * d,)  # noqa: E731
+            return record([2 * x._data], [x], lambda d: (2 * d,), jvp=rule, name="double")[0]
+
+        return op
+
+    x = np.array([1.0, 2.0])
+    assert gradcheck(lambda x: double(2.0)(x).tanh() * x, x, forward=True)
+    assert gradcheck(double(3.0), x)
+    with pytest.raises(GradcheckError) as info:
+        gradcheck(double(3.0), x, forward=True)
+    assert info.value.analytic == 3.0
+
+
 def test_float64_only():
     with pytest.raises(TypeError, match=r"gradcheck: inputs\[1\] must be float64, got float32"):
         gradcheck(lambda x, y: x, (np.ones(2), np.ones(2, np.float32)))

@@ -7,7 +7,18 @@ import weakref
 import numpy as np
 import pytest
 
-from minirnn.engine import Tensor, enable_grad, grad, is_grad_enabled, no_grad, record, tape
+from minirnn.engine import (
+    Tensor,
+    concat,
+    einsum,
+    enable_grad,
+    grad,
+    is_grad_enabled,
+    no_grad,
+    pad,
+    record,
+    tape,
+)
 
 
 def leaf(*numbers):
@@ -177,7 +188,18 @@ def test_a_write_between_forward_and_backward_is_an_error_that_names_the_operati
 
 
 @pytest.mark.parametrize(
-    "alias", [Tensor.detach, lambda t: t[:], lambda t: t.reshape(1, 1), lambda t: t.transpose(0, 0)]
+    "alias",
+    [
+        Tensor.detach,
+        lambda t: t[:],
+        lambda t: t[np.array(0)],
+        lambda t: t.reshape(1, 1),
+        lambda t: t.transpose(0, 0),
+        lambda t: t.unbind()[0],
+        lambda t: t.split(1)[0],
+        lambda t: t.flip(0),
+        lambda t: t.squeeze().detach(),
+    ],
 )
 def test_a_write_is_found_through_every_view_of_the_memory(alias):
     x, w = Tensor([2.0]), leaf(3.0)
@@ -185,6 +207,24 @@ def test_a_write_is_found_through_every_view_of_the_memory(alias):
     x.assign(np.array([5.0]))
     with pytest.raises(RuntimeError, match="written by assign"):
         y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        lambda t: einsum("i->i", t),
+        lambda t: t.expand((1,)),
+        lambda t: t.clip(None, None),
+        lambda t: t.sum(0, keepdim=True),
+        lambda t: concat([t]),
+        lambda t: t.max(0, keepdim=True),
+        lambda t: pad(t, (0, 0)),
+    ],
+)
+def test_results_that_are_no_views_have_their_own_memory(result):
+    x = Tensor([2.0])
+    y = result(x)
+    assert not np.shares_memory(x.numpy(), y.numpy())
 
 
 def test_a_write_before_forward_or_to_another_tensor_is_fine():

@@ -101,7 +101,7 @@ def jvp(fn: Callable[..., Any], inputs: Any, tangents: Any) -> tuple[Any, Any]:
         Both in the structure that ``fn`` returned, as Tensors without a graph.
     """
     moves = _directions("jvp", "tangents", inputs, tangents)
-    with requiring("jvp", inputs) as leaves, tape.enable_grad():
+    with requiring(inputs) as leaves, tape.enable_grad():
         outputs = call(fn, leaves)
         flat = flatten(outputs)
         found = walk.push(flat, leaves, moves)
@@ -118,7 +118,7 @@ def hvp(fn: Callable[..., Any], inputs: Any, vectors: Any) -> tuple[np.ndarray, 
     ``fn`` gives one number; it and ``inputs`` are as in `jvp`.
     """
     directions = _directions("hvp", "vectors", inputs, vectors)
-    with requiring("hvp", inputs) as leaves, tape.enable_grad():
+    with requiring(inputs) as leaves, tape.enable_grad():
         y = call(fn, leaves)
         first = grad(y, leaves, create_graph=True, allow_unused=True)
         pairs = [
@@ -151,7 +151,7 @@ def _directions(place: str, name: str, inputs: Any, vectors: Any) -> list[np.nda
 
 
 @contextmanager
-def requiring(place: str, inputs: Any) -> Iterator[list[Tensor]]:
+def requiring(inputs: Any) -> Iterator[list[Tensor]]:
     """Make every input a Tensor that requires grad inside this block; Tensors stay themselves."""
     leaves = [t if isinstance(t, Tensor) else Tensor(t) for t in _tuple(inputs)]
     before = [leaf.requires_grad for leaf in leaves]

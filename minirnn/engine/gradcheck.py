@@ -1,6 +1,7 @@
 """gradcheck: derivatives by the tape against central differences."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,19 @@ class GradcheckError(RuntimeError):
         )
 
 
+@dataclass(frozen=True)
+class _Check:
+    """What is compared: a function of leaves, which have ``numbers`` among the inputs, and how."""
+
+    function: Callable[[], Any]
+    leaves: list[Tensor]
+    numbers: list[int]
+    eps: float | None
+    rtol: float | None
+    atol: float | None
+    order: int = 1
+
+
 def gradcheck(
     fn: Callable[..., Any],
     inputs: Any,
@@ -54,6 +68,7 @@ def gradcheck(
     rtol: float | None = None,
     atol: float | None = None,
     order: int = 1,
+    forward: bool = False,
 ) -> bool:
     """Compare every derivative of ``fn`` with central differences; True, or a `GradcheckError`.
 
@@ -72,21 +87,22 @@ def gradcheck(
         exceeds 1).
     order
         2 checks the derivatives of the gradient too.
+    forward
+        Check the forward derivatives too: the jvp rules of `record`.
     """
     if order not in (1, 2):
-        raise ValueError(f"gradcheck: order must be 1 or 2, got {order}")
+        raise ValueError(f"gradcheck: order must be 1 or 2, got {order}; 2 is the highest there is")
     arguments = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
-    checked = _checked(arguments)
-    with requiring("gradcheck", [arguments[i] for i in checked]) as leaves:
-        for i, leaf in zip(checked, leaves, strict=True):
+    numbers = _checked(arguments)
+    with requiring([arguments[i] for i in numbers]) as leaves:
+        for i, leaf in zip(numbers, leaves, strict=True):
             arguments[i] = leaf
-
-        def function() -> Any:
-            return call(fn, arguments)
-
-        _compare(function, leaves, checked, eps, rtol, atol, 1)
+        check = _Check(lambda: call(fn, arguments), leaves, numbers, eps, rtol, atol)
+        _compare(check, _backward_jacobians)
+        if forward:
+            _compare(check, _forward_jacobians)
         if order == 2:
-            _compare_gradient(function, leaves, checked, eps, rtol, atol)
+            _compare(_of_gradient(check), _backward_jacobians)
     return True
 
 
@@ -116,41 +132,32 @@ def _checked(arguments: list[Any]) -> list[int]:
     return required or floats
 
 
-def _compare(
-    function: Callable[[], Any],
-    leaves: list[Tensor],
-    numbers: list[int],
-    eps: float | None,
-    rtol: float | None,
-    atol: float | None,
-    order: int,
-) -> None:
-    """Compare the Jacobian of ``function`` by each leaf, entry by entry."""
+def _compare(check: _Check, jacobians: Callable[..., list[list[np.ndarray]]]) -> None:
+    """Compare the Jacobian of the function by each leaf, entry by entry."""
     with tape.enable_grad():
-        outputs = flatten(function())
+        outputs = flatten(check.function())
     largest = max([1.0, *(float(np.abs(o._data).max(initial=0.0)) for o in outputs)])
-    atol = ATOL * largest if atol is None else atol
-    rtol = RTOL if rtol is None else rtol
-    analytic = _analytic(outputs, leaves)
+    atol = ATOL * largest if check.atol is None else check.atol
+    rtol = RTOL if check.rtol is None else check.rtol
+    analytic = jacobians(outputs, check.leaves)
     worst, error = 0.0, None
-    for k, leaf in enumerate(leaves):
+    for k, leaf in enumerate(check.leaves):
         for index in np.ndindex(leaf.shape):
-            for j, numeric in enumerate(_numeric(function, leaf, index, eps)):
+            for j, numeric in enumerate(_differences(check, leaf, index)):
                 exact = analytic[j][k][(..., *index)]
                 excess = np.asarray(np.abs(exact - numeric) - (atol + rtol * np.abs(numeric)))
                 excess[np.isnan(excess)] = np.inf  # a NaN confirms nothing
                 if excess.max(initial=0.0) > worst:
-                    at = np.unravel_index(int(excess.argmax()), excess.shape)
-                    worst, where = float(excess[at]), tuple(int(i) for i in at)
-                    error = GradcheckError(
-                        numbers[k], index, j, where, float(exact[at]), float(numeric[at]), order
-                    )
+                    at = tuple(int(i) for i in np.unravel_index(excess.argmax(), excess.shape))
+                    worst = float(excess[at])
+                    found = float(exact[at]), float(numeric[at])
+                    error = GradcheckError(check.numbers[k], index, j, at, *found, check.order)
     if error is not None:
         raise error
 
 
-def _analytic(outputs: list[Tensor], leaves: list[Tensor]) -> list[list[np.ndarray]]:
-    """Return the Jacobians by the tape: [output][leaf] of shape (output's, leaf's)."""
+def _backward_jacobians(outputs: list[Tensor], leaves: list[Tensor]) -> list[list[np.ndarray]]:
+    """Return the Jacobians by vjps: [output][leaf] of shape (output's, leaf's)."""
     jacobians = []
     for output in outputs:
         rows = [np.zeros((*output.shape, *leaf.shape)) for leaf in leaves]
@@ -165,59 +172,58 @@ def _analytic(outputs: list[Tensor], leaves: list[Tensor]) -> list[list[np.ndarr
     return jacobians
 
 
-def _numeric(
-    function: Callable[[], Any], leaf: Tensor, index: tuple[int, ...], eps: float | None
-) -> list[np.ndarray]:
+def _forward_jacobians(outputs: list[Tensor], leaves: list[Tensor]) -> list[list[np.ndarray]]:
+    """Return the Jacobians by jvps: [output][leaf] of shape (output's, leaf's)."""
+    jacobians = [[np.zeros((*o.shape, *leaf.shape)) for leaf in leaves] for o in outputs]
+    for k, leaf in enumerate(leaves):
+        for index in np.ndindex(leaf.shape):
+            move = np.zeros(leaf.shape)
+            move[index] = 1.0
+            for rows, found in zip(jacobians, walk.push(outputs, [leaf], [move]), strict=True):
+                rows[k][(..., *index)] = 0.0 if found is None else found
+    return jacobians
+
+
+def _differences(check: _Check, leaf: Tensor, index: tuple[int, ...]) -> list[np.ndarray]:
     """Return the derivative of every output by one entry of a leaf."""
     before = leaf._data.copy()
-    step = STEP * max(1.0, abs(float(before[index]))) if eps is None else eps
+    step = STEP * max(1.0, abs(float(before[index]))) if check.eps is None else check.eps
     high, low = before.copy(), before.copy()
     high[index] += step
     low[index] -= step
     try:
         with tape.no_grad():
             leaf.assign(high)
-            above = [output._data.copy() for output in flatten(function())]
+            above = [output._data.copy() for output in flatten(check.function())]
             leaf.assign(low)
-            below = [output._data.copy() for output in flatten(function())]
+            below = [output._data.copy() for output in flatten(check.function())]
     finally:
         leaf.assign(before)
-    # The step that was taken, after rounding.
-    taken = high[index] - low[index]
+    taken = high[index] - low[index]  # the step after rounding
     return [np.asarray((a - b) / taken) for a, b in zip(above, below, strict=True)]
 
 
-def _compare_gradient(
-    function: Callable[[], Any],
-    leaves: list[Tensor],
-    numbers: list[int],
-    eps: float | None,
-    rtol: float | None,
-    atol: float | None,
-) -> None:
-    """Compare the derivatives of the gradient, as a function of leaves and output gradients."""
+def _of_gradient(check: _Check) -> _Check:
+    """Return the check of the gradient, as a function of leaves and gradients of the outputs."""
     rng = np.random.default_rng(0)
     with tape.enable_grad():
-        shapes = [output.shape if output.requires_grad else None for output in flatten(function())]
-    douts = [None if s is None else Tensor(rng.standard_normal(s), True) for s in shapes]
+        outputs = flatten(check.function())
+    kept = [i for i, output in enumerate(outputs) if output.requires_grad]
+    douts = [Tensor(rng.standard_normal(outputs[i].shape), requires_grad=True) for i in kept]
 
     def gradient() -> Any:
         with tape.enable_grad():
-            pairs = [
-                (output, dout)
-                for output, dout in zip(flatten(function()), douts, strict=True)
-                if dout is not None
-            ]
-            found = grad(
-                [output for output, _ in pairs],
-                leaves,
-                [dout for _, dout in pairs],
-                create_graph=True,
-                allow_unused=True,
-            )
+            again = flatten(check.function())
+            used = [again[i] for i in kept]
+            found = grad(used, check.leaves, douts, create_graph=True, allow_unused=True)
         return tuple(d for d in found if d is not None)
 
-    seeds = [dout for dout in douts if dout is not None]
-    # Output gradients are numbered after the inputs.
-    seed_numbers = [max(numbers) + 1 + i for i in range(len(seeds))]
-    _compare(gradient, [*leaves, *seeds], [*numbers, *seed_numbers], eps, rtol, atol, 2)
+    # The gradients of the outputs are numbered after the inputs.
+    after = [max(check.numbers) + 1 + i for i in range(len(douts))]
+    return replace(
+        check,
+        function=gradient,
+        leaves=[*check.leaves, *douts],
+        numbers=[*check.numbers, *after],
+        order=2,
+    )

@@ -1,5 +1,7 @@
 """Products, and picking rows: matmul, einsum, indexing, embedding."""
 
+import math
+from string import ascii_letters
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,9 +29,8 @@ def matmul(input: Operand, other: Operand) -> "Tensor":
         return _matmul_vector(a, b)
     if y.ndim == 2 and x.ndim > 2:
         # One product of all rows: faster than one for each index of the batch.
-        rows = a.reshape((-1, x.shape[-1])) if x.size else a
-        if rows is not a:
-            return matmul(rows, b).reshape((*x.shape[:-1], y.shape[-1]))
+        rows = a.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
+        return matmul(rows, b).reshape((*x.shape[:-1], y.shape[-1]))
     try:
         z = np.matmul(x, y)
     except ValueError:
@@ -62,14 +63,70 @@ def _matmul_vector(a: "Tensor", b: "Tensor") -> "Tensor":
 
 
 def einsum(equation: str, *operands: Operand) -> "Tensor":
-    """Sum products over indices; each operand's indices are letters, ``...`` is not supported."""
-    tensors = tuple(tensor(t, "einsum", f"operand {i}") for i, t in enumerate(operands))
+    """Sum products over indices, as in PyTorch; ``...`` stands for dimensions that broadcast.
+
+    A letter may not repeat within one operand (a diagonal).
+    """
+    tensors = [tensor(t, "einsum", f"operand {i}") for i, t in enumerate(operands)]
     same_dtype("einsum", tensors)
-    inputs, output = _subscripts(equation, tensors)
-    sizes = {
-        k: n for s, t in zip(inputs, tensors, strict=True) for k, n in zip(s, t.shape, strict=True)
-    }
-    y = np.einsum(",".join(inputs) + "->" + output, *[t._data for t in tensors], optimize=True)
+    inputs, output = _subscripts(equation, [t.shape for t in tensors])
+    sizes: dict[str, int] = {}
+    for letters, t in zip(inputs, tensors, strict=True):
+        for k, n in zip(letters, t.shape, strict=True):
+            if sizes.setdefault(k, n) != n and 1 not in (n, sizes[k]):
+                raise ValueError(
+                    f"einsum: an index of {equation!r} must have one size, or 1, got shapes "
+                    f"{[t.shape for t in tensors]}"
+                )
+            sizes[k] = n if sizes[k] == 1 else sizes[k]
+    for i, (letters, t) in enumerate(zip(inputs, tensors, strict=True)):
+        # What broadcasts leaves the sum: dropped here, its gradient is summed like any other.
+        inputs[i] = "".join(k for k, n in zip(letters, t.shape, strict=True) if n == sizes[k])
+        if inputs[i] != letters:
+            tensors[i] = t.reshape(tuple(sizes[k] for k in inputs[i]))
+    return _einsum(inputs, output, tuple(tensors), sizes)
+
+
+def _subscripts(equation: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], str]:
+    """Return the letters of every operand and of the output, one for each dimension."""
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    spare = [k for k in ascii_letters if k not in equation]
+    widths = [
+        len(shape) - len(letters) + 3 if "..." in letters else 0
+        for letters, shape in zip(inputs, shapes, strict=False)
+    ]
+    batch = "".join(spare[: max([0, *widths])])
+    if not arrow:
+        named = left.replace("...", "").replace(",", "")
+        output = "..." + "".join(sorted(k for k in set(named) if named.count(k) == 1))
+    inputs = [
+        letters.replace("...", batch[len(batch) - max(width, 0) :])
+        for letters, width in zip(inputs, widths, strict=False)
+    ]
+    output = output.replace("...", batch)
+    if len(left.split(",")) != len(shapes) or list(map(len, inputs)) != list(map(len, shapes)):
+        raise ValueError(
+            f"einsum: {equation!r} must give each operand one letter per dimension, got shapes "
+            f"{shapes}; ... stands for dimensions without a letter"
+        )
+    known = set("".join(inputs))
+    if any(len(set(s)) != len(s) for s in (*inputs, output)) or not set(output) <= known:
+        raise ValueError(
+            f"einsum: {equation!r} must not repeat a letter within one operand or the output, and "
+            f"every letter of the output must occur in an operand; take a diagonal by indexing"
+        )
+    return inputs, output
+
+
+def _einsum(
+    inputs: list[str], output: str, tensors: "tuple[Tensor, ...]", sizes: dict[str, int]
+) -> "Tensor":
+    """Return the sum for operands whose every letter has its full size."""
+    equation = ",".join(inputs) + "->" + output
+    y = np.einsum(equation, *[t._data for t in tensors], optimize=True)
+    if len(tensors) == 1:
+        y = np.array(y)  # NumPy may have answered with a view
 
     def vjp(d: Grad) -> list[Grad]:
         return [
@@ -80,33 +137,6 @@ def einsum(equation: str, *operands: Operand) -> "Tensor":
     return emit(y, tensors, vjp, "einsum")
 
 
-def _subscripts(equation: str, tensors: "tuple[Tensor, ...]") -> tuple[list[str], str]:
-    """Split and check an equation; without ``->`` the output is what occurs once, in order."""
-    left, arrow, output = equation.replace(" ", "").partition("->")
-    inputs = left.split(",")
-    if not arrow:
-        output = "".join(sorted(k for k in set(left) - {","} if left.count(k) == 1))
-    shapes = [t.shape for t in tensors]
-    if len(inputs) != len(tensors) or [len(s) for s in inputs] != [len(s) for s in shapes]:
-        raise ValueError(
-            f"einsum: {equation!r} must give each operand one letter per dimension, got shapes "
-            f"{shapes}; write every index out"
-        )
-    if any(len(set(s)) != len(s) for s in (*inputs, output)) or not set(output) <= set(left):
-        raise ValueError(
-            f"einsum: {equation!r} must not repeat a letter within one operand, and every letter "
-            f"of the output must occur in an operand; take a diagonal by indexing first"
-        )
-    sizes: dict[str, int] = {}
-    for subscript, shape in zip(inputs, shapes, strict=True):
-        for k, n in zip(subscript, shape, strict=True):
-            if sizes.setdefault(k, n) != n:
-                raise ValueError(
-                    f"einsum: index {k!r} of {equation!r} must have one size, got shapes {shapes}"
-                )
-    return inputs, output
-
-
 def _einsum_vjp(
     d: Grad,
     i: int,
@@ -115,15 +145,15 @@ def _einsum_vjp(
     tensors: "tuple[Tensor, ...]",
     sizes: dict[str, int],
 ) -> Grad:
-    """Gradient of operand i: the same sum with the output in its place."""
+    """Return the gradient of operand i: the same sum with the output in its place."""
     others = [s for j, s in enumerate(inputs) if j != i]
     values = [t for j, t in enumerate(tensors) if j != i]
     present = set(output).union(*others)
     target = "".join(k for k in inputs[i] if k in present)
-    equation = ",".join([output, *others]) + "->" + target
     if isinstance(d, Value):
-        result: Any = einsum(equation, d, *values)
+        result: Any = _einsum([output, *others], target, (d, *values), sizes)  # type: ignore[arg-type]
     else:
+        equation = ",".join([output, *others]) + "->" + target
         result = np.einsum(equation, d, *[v._data for v in values], optimize=True)
     # An index that no one else has was summed over: every entry gets the same.
     result = result.reshape(tuple(sizes[k] if k in present else 1 for k in inputs[i]))
@@ -132,7 +162,7 @@ def _einsum_vjp(
 
 def getitem(a: "Tensor", key: Any) -> "Tensor":
     """Return ``a[key]``: integers, slices, None, ..., integer and bool arrays."""
-    parts = key if isinstance(key, tuple) else (key,)
+    parts = tuple(_position(part) for part in (key if isinstance(key, tuple) else (key,)))
     if any(isinstance(part, Value) for part in parts):
         raise TypeError("[]: an index must be integers, slices or arrays, got a Tensor of floats")
     basic = all(
@@ -141,13 +171,19 @@ def getitem(a: "Tensor", key: Any) -> "Tensor":
         or (isinstance(part, int | slice | np.integer) and not isinstance(part, bool))
         for part in parts
     )
-    if not basic:
-        # Copies: an index array may be written before backward.
-        parts = tuple(np.array(p) if isinstance(p, np.ndarray | list) else p for p in parts)
     y = a._data[parts]
     shape = a._data.shape
     out = emit(y, (a,), lambda d: (_scatter(d, parts, shape, basic),), "[]")
     return view(out, a) if basic else out
+
+
+def _position(part: Any) -> Any:
+    """Return one part of an index: arrays copied, as they may be written before backward."""
+    if not isinstance(part, np.ndarray | list):
+        return part
+    array = np.array(part)
+    # NumPy takes an integer array of no dimensions for an integer, and answers with a view.
+    return int(array) if array.ndim == 0 and array.dtype.kind in "iu" else array
 
 
 def _scatter(d: Grad, key: Any, shape: tuple[int, ...], basic: bool) -> Grad:

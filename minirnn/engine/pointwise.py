@@ -256,12 +256,12 @@ def clip(input: Operand, min: float | None = None, max: float | None = None) -> 
         y = np.minimum(y, max)
 
     def vjp(d: Grad) -> tuple[Grad]:
-        outside = np.zeros(x.shape, bool)
+        inside = np.ones(x.shape, bool)
         if min is not None:
-            outside |= x < min
+            inside &= x >= min
         if max is not None:
-            outside |= x > max
-        return (where_like(outside, 0.0, d),)
+            inside &= x <= max
+        return (where_like(inside, d, 0.0),)
 
     return emit(y if y is not x else x.copy(), (a,), vjp, "clip")
 
