@@ -32,7 +32,7 @@ from functools import lru_cache
 
 from minirnn.equations.cell import Cell
 from minirnn.equations.derive import ZERO, Adjoints, is_previous, reverse
-from minirnn.equations.symbols import Symbol, add, leaf, postorder
+from minirnn.equations.symbols import Symbol, add, is_const, leaf, postorder
 
 ACTIVATIONS = ("sigmoid", "tanh", "relu")
 # Nodes whose value is kept rather than computed again when a later stage or pass needs it.
@@ -344,7 +344,8 @@ class _Planner:
     ) -> tuple[tuple[Stage, ...], Stage, int]:
         forward = frozenset(self.order)
         inner = [
-            (Slot(f"inner.{k}"), self.adjoints.get(n, ZERO))
+            # A state that is a number has no uses inside the step.
+            (Slot(f"inner.{k}"), seeds[k] if is_const(n) else self.adjoints.get(n, ZERO))
             for k, n in zip(self.cell.state, self.cell.outputs, strict=True)
         ]
         level = levels([n for _, n in (*roots, *inner)] + list(seeds.values()), forward)

@@ -47,7 +47,9 @@ class Step:
     def _evaluate(self, run: Direction, t: int, u: Any, p: Any) -> None:
         cell = run.cell
         given = {"wx": self.wx, "prev": self.prev, "p": vars(p), "time": {"t": run.start + t}}
-        states = {n: k for k, n in zip(cell.state, cell.outputs, strict=True)}
+        states: dict[Symbol, list[str]] = {}  # several states may be one value
+        for k, n in zip(cell.state, cell.outputs, strict=True):
+            states.setdefault(n, []).append(k)
         for node in postorder((*cell.outputs, *gate_nodes(cell).values())):
             if node.op == "leaf":
                 value = given[node.args[0]][node.args[1]]
@@ -58,10 +60,14 @@ class Step:
                 value = value + self.du[node.args[0]]
             else:
                 value = self._apply(node)
-            if node in states:
-                value = value + self.inner[states[node]]
+            # A number that is a state may stand elsewhere in the equations too: see below.
+            for k in states.get(node, ()) if node.op != "const" else ():
+                value = value + self.inner[k]
             self.values[node] = value
-        self.out = {k: self.values[n] for k, n in zip(cell.state, cell.outputs, strict=True)}
+        self.out = {
+            k: self.values[n] + self.inner[k] if n.op == "const" else self.values[n]
+            for k, n in zip(cell.state, cell.outputs, strict=True)
+        }
 
     def _apply(self, node: Symbol) -> Any:
         args = [self.values[a] if isinstance(a, Symbol) else a for a in node.args]

@@ -105,16 +105,9 @@ def normalised(wx, u, prev, p):
     return tanh(layer_norm(c)) - mean(i), c
 
 
-@cell(gates="h", state="h", constants={"period": (1, 2, 3)}, upper="h")
+@cell(gates="h", state="h", constants={"period": (1, 2, 3)})
 def clockwork(wx, u, prev, p, t):
     return where(t % p.period < 1, tanh(wx.h + u.h @ prev.h), prev.h)
-
-
-@cell(gates="fg", state="hc", vectors=("w",))
-def fed_from_below(wx, u, prev, p, below):
-    f = sigmoid(wx.f + u.f @ prev.h + p.w * below.c)
-    c = f * prev.c + (1 - f) * tanh(wx.g + u.g @ prev.h) + 0.5 * below.c
-    return tanh(c), c
 
 
 CORNERS = [
@@ -132,7 +125,6 @@ CORNERS = [
     powers_and_kinks,
     normalised,
     clockwork,
-    fed_from_below,
 ]
 CASES = [
     Case(T=5, B=4, I=3, H=9, L=2, bidirectional=True, seed=7),
