@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minirnn.engine import Tensor, grad, hvp, jvp, record, tanh
+from minirnn.engine import Tensor, grad, gradcheck, hvp, jvp, record, tanh
 from tests.operations import OPERATIONS
 
 
@@ -28,6 +28,17 @@ def test_grad_takes_several_outputs_with_their_gradients():
     x = leaf(1.0, 2.0)
     (g,) = grad([x * 2, (x * x).sum()], [x], [np.array([1.0, 10.0]), None])
     assert g.numpy().tolist() == [2 + 2.0, 20 + 4.0]
+
+
+def test_inputs_may_come_from_a_generator():
+    """As ``parameters()`` of a module gives them."""
+    x, w = leaf(2.0), leaf(3.0)
+    inputs = {"x": x, "w": w}
+    assert [g.item() for g in grad(x * w, (t for t in (x, w)))] == [3.0, 2.0]
+    moves = [np.ones(1), np.ones(1)]
+    assert jvp(lambda: x * w, iter((x, w)), moves)[1].item() == 5.0
+    assert [h.item() for h in hvp(lambda: (x * w).sum(), inputs.values(), moves)] == [1.0, 1.0]
+    assert gradcheck(lambda: x * w, iter((x, w)))
 
 
 def test_grad_with_respect_to_results():

@@ -1,7 +1,7 @@
 """Derivatives as functions: grad, jvp, hvp."""
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,8 +34,8 @@ def grad(
     allow_unused
         Give None for an input that no output depends on, instead of an error.
     """
-    outs, ins = _tuple(outputs), _tuple(inputs)
-    given = (None,) * len(outs) if grad_outputs is None else _tuple(grad_outputs)
+    outs, ins = as_tuple(outputs), as_tuple(inputs)
+    given = (None,) * len(outs) if grad_outputs is None else as_tuple(grad_outputs)
     if len(given) != len(outs):
         raise ValueError(
             f"grad: grad_outputs must hold one entry per output, {len(outs)}, got {len(given)}; "
@@ -100,7 +100,8 @@ def jvp(fn: Callable[..., Any], inputs: Any, tangents: Any) -> tuple[Any, Any]:
     outputs, output_tangents
         Both in the structure that ``fn`` returned, as Tensors without a graph.
     """
-    moves = _directions("jvp", "tangents", inputs, tangents)
+    inputs = as_tuple(inputs)
+    moves = _directions("jvp", "tangents", inputs, as_tuple(tangents))
     with requiring(inputs) as leaves, tape.enable_grad():
         outputs = call(fn, leaves)
         flat = flatten(outputs)
@@ -117,7 +118,8 @@ def hvp(fn: Callable[..., Any], inputs: Any, vectors: Any) -> tuple[np.ndarray, 
 
     ``fn`` gives one number; it and ``inputs`` are as in `jvp`.
     """
-    directions = _directions("hvp", "vectors", inputs, vectors)
+    inputs = as_tuple(inputs)
+    directions = _directions("hvp", "vectors", inputs, as_tuple(vectors))
     with requiring(inputs) as leaves, tape.enable_grad():
         y = call(fn, leaves)
         first = grad(y, leaves, create_graph=True, allow_unused=True)
@@ -132,15 +134,17 @@ def hvp(fn: Callable[..., Any], inputs: Any, vectors: Any) -> tuple[np.ndarray, 
     )
 
 
-def _directions(place: str, name: str, inputs: Any, vectors: Any) -> list[np.ndarray]:
+def _directions(
+    place: str, name: str, inputs: tuple[Any, ...], vectors: tuple[Any, ...]
+) -> list[np.ndarray]:
     """Return one array per input, checked against it."""
-    ins, given = _tuple(inputs), _tuple(vectors)
-    if len(ins) != len(given):
+    if len(inputs) != len(vectors):
         raise ValueError(
-            f"{place}: {name} must hold one array per input, {len(ins)}, got {len(given)}"
+            f"{place}: {name} must hold one array per input, {len(inputs)}, got {len(vectors)}; "
+            f"zeros let an input stand still"
         )
-    arrays = [v._data if isinstance(v, Tensor) else np.asarray(v) for v in given]
-    for i, (value, array) in enumerate(zip(ins, arrays, strict=True)):
+    arrays = [v._data if isinstance(v, Tensor) else np.asarray(v) for v in vectors]
+    for i, (value, array) in enumerate(zip(inputs, arrays, strict=True)):
         data = value._data if isinstance(value, Tensor) else np.asarray(value)
         if array.shape != data.shape or array.dtype != data.dtype:
             raise ValueError(
@@ -151,9 +155,9 @@ def _directions(place: str, name: str, inputs: Any, vectors: Any) -> list[np.nda
 
 
 @contextmanager
-def requiring(inputs: Any) -> Iterator[list[Tensor]]:
+def requiring(inputs: Sequence[Any]) -> Iterator[list[Tensor]]:
     """Make every input a Tensor that requires grad inside this block; Tensors stay themselves."""
-    leaves = [t if isinstance(t, Tensor) else Tensor(t) for t in _tuple(inputs)]
+    leaves = [t if isinstance(t, Tensor) else Tensor(t) for t in inputs]
     before = [leaf.requires_grad for leaf in leaves]
     try:
         for leaf in leaves:
@@ -198,5 +202,7 @@ def _map(function: Callable[[Tensor], Tensor], outputs: Any) -> Any:
     return type(outputs)(_map(function, part) for part in outputs)
 
 
-def _tuple(value: Any) -> tuple[Any, ...]:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Return a sequence of tensors, or anything that yields them, as a tuple; one stands alone."""
+    several = isinstance(value, Iterable) and not hasattr(value, "__array__")
+    return tuple(value) if several else (value,)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minirnn.engine import tape, walk
-from minirnn.engine.functional import call, flatten, grad, requiring
+from minirnn.engine.functional import as_tuple, call, flatten, grad, requiring
 from minirnn.engine.tensor import Tensor
 
 # A central difference of step h errs by h^2 f'''/6 (truncation) and by u |f| / h (rounding, u the
@@ -92,7 +92,7 @@ def gradcheck(
     """
     if order not in (1, 2):
         raise ValueError(f"gradcheck: order must be 1 or 2, got {order}; 2 is the highest there is")
-    arguments = list(inputs) if isinstance(inputs, tuple | list) else [inputs]
+    arguments = list(as_tuple(inputs))
     numbers = _checked(arguments)
     with requiring([arguments[i] for i in numbers]) as leaves:
         for i, leaf in zip(numbers, leaves, strict=True):
