@@ -125,6 +125,11 @@ def levels(roots: Iterable[Symbol], known: frozenset[Symbol] = frozenset()) -> d
     return level
 
 
+def is_given(node: Symbol) -> bool:
+    """Whether the value is there before the step begins: a leaf or a number."""
+    return node.op in ("leaf", "const")
+
+
 @lru_cache(maxsize=None)
 def plan(cell: Cell) -> Plan:
     """Return the plan of a cell."""

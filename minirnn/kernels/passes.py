@@ -249,10 +249,10 @@ class Run:
         """Put internal rows (count, C) back in the order of the input: (T, B, C), 0 elsewhere."""
         steps, batch = self.x_shape[:2]
         if self.rows.index is None:
-            return living.reshape(steps, batch, -1)
+            return living.reshape(steps, batch, living.shape[1])
         out = np.zeros((steps * batch, living.shape[1]), living.dtype)
         out[self.rows.index] = living
-        return out.reshape(steps, batch, -1)
+        return out.reshape(steps, batch, living.shape[1])
 
     def final(self, name: str, state: np.ndarray) -> np.ndarray:
         """Return a state after each sequence's last step, (B, H); ``state`` is where it began."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from minirnn.engine import Tensor, enable_grad, grad, no_grad
 from minirnn.equations import functions
-from minirnn.equations.plan import gate_nodes
+from minirnn.equations.plan import gate_nodes, is_given
 from minirnn.equations.symbols import Symbol, postorder
 from minirnn.layers.direction import Direction
 from minirnn.layers.reference import blocks, project, vectors
@@ -39,7 +39,12 @@ class Step:
         self.prev = {k: Tensor(v, requires_grad=True) for k, v in state.items()}
         like = next(iter(state.values()))
         self.du = {k: Tensor(np.zeros_like(like), requires_grad=True) for k in cell.products}
-        self.inner = {k: Tensor(np.zeros_like(like), requires_grad=True) for k in cell.state}
+        # States that are one value share one leaf.
+        leaves = {n: Tensor(np.zeros_like(like), requires_grad=True) for n in cell.outputs}
+        self.inner = {
+            k: Tensor(np.zeros_like(like), requires_grad=True) if is_given(n) else leaves[n]
+            for k, n in zip(cell.state, cell.outputs, strict=True)
+        }
         self.values: dict[Symbol, Any] = {}
         with enable_grad():
             self._evaluate(run, t, u, p)
