@@ -180,6 +180,7 @@ OPERATIONS = [
         lambda torch, a: a.transpose(0, -1),
         one(shapes=MATRICES),
     ),
+    Operation("T", lambda a: a.T, lambda torch, a: a.T, fixed((2, 3))),
     Operation(
         "permute",
         lambda a: a.permute((2, 0, 1)),

@@ -172,7 +172,8 @@ def record(
         The tensors it read.
     vjp
         ``vjp(*douts)`` gives one gradient per parent, or None for none. ``douts[i]`` is the
-        gradient of output i, None where it got none. It must be pure: the tape adds.
+        gradient of output i, None where it got none, in any memory order and maybe shared: it is
+        read, never written. It must be pure: the tape adds.
         It gets Tensors where ``create_graph`` asks for a graph, unless there is a ``replay``.
     jvp
         ``jvp(*tangents)`` gives one tangent per output; ``tangents[i]`` is None where parent i

@@ -55,6 +55,11 @@ class Tensor(tape.Value):
         """Number of entries."""
         return self._data.size
 
+    @property
+    def T(self) -> "Tensor":
+        """The same numbers with the dimensions in reverse."""
+        return movement.permute(self, range(self._data.ndim)[::-1])
+
     def numpy(self) -> ndarray:
         """Return a read-only view of the numbers; it sees what `assign` writes."""
         view = self._data.view()
