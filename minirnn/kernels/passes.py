@@ -78,6 +78,15 @@ class CellKernel:
             [self._columns(s, cell.gates) for s in self.plan.segments]
         )
         self.buffers = {w: stage.buffers(self.plan, w) for w in range(3)}
+        self.columns = {w: self._stage_columns(w) for w in range(3)}
+
+    def _stage_columns(self, which: int) -> np.ndarray:
+        """Return the number of columns of each stage of a pass."""
+        units = [
+            stage.tiling(self.plan, which, s, self.typed.units)[0]
+            for s in stage.stages(self.plan, which)
+        ]
+        return np.array([-(-self.blocks // u) for u in units], np.int64)
 
     def _columns(self, names: tuple[str, ...], blocks: tuple[str, ...]) -> np.ndarray:
         return interleaved([blocks.index(k) for k in names], self.hidden, self.lanes)
@@ -97,10 +106,11 @@ class CellKernel:
             w.parts["input_rows"] = pack_plain(w.weight_ih, self.segment_columns, width)
         return w.parts["input_rows"]
 
-    def weights_table(self, w: Packed, which: int) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return the table (address, depth) of the packed weights of a pass, and the weights."""
-        key = "forward" if which == stage.FORWARD else "backward"
-        packed = w.parts.setdefault(key, {})
+    def weights_table(self, w: Packed, which: int) -> np.ndarray:
+        """Return the table (address, depth) of the packed weights of a pass."""
+        if ("table", which) in w.parts:
+            return w.parts["table", which]
+        packed = w.parts.setdefault("forward" if which == stage.FORWARD else "backward", {})
         rows = []
         for s, g, c in stage.weight_order(self.plan, which):
             group = self.plan.groups[g]
@@ -111,7 +121,8 @@ class CellKernel:
                 packed[g, c] = self._pack_group(w, group.blocks, which, c, units)
             depth = self.hidden if which == stage.FORWARD else len(group.blocks) * self.padded
             rows.append((packed[g, c].ctypes.data, depth))
-        return np.array(rows, np.int64).reshape(-1, 2), list(packed.values())
+        table = w.parts["table", which] = np.array(rows, np.int64).reshape(-1, 2)
+        return table
 
     def _pack_group(
         self, w: Packed, blocks: tuple[str, ...], which: int, chunk: int, units: int
@@ -290,36 +301,36 @@ class _Descriptor:
         self.kernel, self.which = k, which
         self.words = np.zeros(sequence.WORDS, np.int64)
         names = k.buffers[which]
-        self.table = np.zeros((len(names), 4), np.int64)
-        self.alive_arrays = [places]
-        for entry, name in zip(self.table, names, strict=True):
+        table = []
+        self.held: list[Any] = [places]  # what the addresses point into
+        for name in names:
             if name not in places:
-                continue  # a store that only a watched pass makes
+                table.append((0, STILL, 0, 0))  # a store that only a watched pass makes
+                continue
             array, members = places[name]
-            kind = name.split(".")[0]
+            kind = name.partition(".")[0]
             clock = (clocks or {}).get(name, _CLOCKS.get(kind, STILL))
-            flat = array.ndim == 1 or kind in still
-            row = 0 if array.ndim == 1 else array.strides[0]
-            entry[:] = (array.ctypes.data, STILL if flat else clock, row,
-                        members * k.lanes * k.dtype.itemsize)  # fmt: skip
-            if array.ndim == 1 and array.shape[0] == k.lanes:
-                entry[3] = 0  # one vector for all units: zeros
+            if array.ndim == 1:  # the same for every row; one vector: for every unit too
+                block = 0 if array.shape[0] == k.lanes else k.lanes * k.dtype.itemsize
+                table.append((array.ctypes.data, STILL, 0, block))
+            else:
+                clock = STILL if kind in still else clock
+                block = members * k.lanes * k.dtype.itemsize
+                table.append((array.ctypes.data, clock, array.strides[0], block))
+        self.table = np.array(table, np.int64)
         count = threads.available()
         self.now = np.zeros((count, max(1, len(names)) * 3 + 8), np.int64)
         self.head = np.zeros((count, 16), np.int64)
-        weights, packed = k.weights_table(run.weights, which)
-        self.alive_arrays += [weights, packed]
+        weights = k.weights_table(run.weights, which)
         for name, value in (
             ("tile", tile_address(k.dtype.name)), ("blocks", k.blocks), ("hidden", k.hidden),
             ("watched", int(watched)), ("weights", weights.ctypes.data),
         ):  # fmt: skip
             self.head[:, stage.HEAD[name] // 8] = value
-        stages = stage.stages(k.plan, which)
-        units = [stage.tiling(k.plan, which, s, k.typed.units)[0] for s in stages]
-        self.columns = np.array([-(-k.blocks // u) for u in units], np.int64)
-        self.clocks, self.alive = rows.clocks(), rows.alive
+        self.columns = k.columns[which]
+        self.clocks, self.alive = rows.clocks, rows.alive
         self.counter = np.zeros(32, np.int64)
-        self.set(STEPS=rows.steps, STAGES=len(stages), BUFFERS=len(names), TABLE=self.table,
+        self.set(STEPS=rows.steps, STAGES=len(self.columns), BUFFERS=len(names), TABLE=self.table,
                  NOW=self.now, NOW_STRIDE=self.now.strides[0], HEADS=self.head,
                  HEAD_STRIDE=self.head.strides[0], CLOCKS=self.clocks, ALIVE=self.alive,
                  COLUMNS=self.columns, COUNTER=self.counter.ctypes.data + 128, FIRST=0,
@@ -338,10 +349,10 @@ class _Descriptor:
         for name, jobs in (("BEFORE", before), ("AFTER", after)):
             if jobs:
                 table = product.job_table(jobs)
-                self.alive_arrays.append(table)
+                self.held.append(table)
                 self.set(**{name: table, f"{name}_COUNT": len(jobs)})
         if scratch is not None:
-            self.alive_arrays.append(scratch)
+            self.held.append(scratch)
             self.set(SCRATCH=scratch, SCRATCH_STRIDE=scratch.strides[0])
 
     def run(self, entry: Any, flops: float) -> None:

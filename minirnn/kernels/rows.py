@@ -6,6 +6,7 @@ the initial states. With equal lengths nothing is sorted, copied or skipped.
 """
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -36,11 +37,12 @@ class Rows:
     index: np.ndarray | None
     equal: bool
 
-    @property
+    @cached_property
     def final(self) -> np.ndarray:
         """Return the row of the state after the last step of each internal row.  (R,)"""
         return self.state[self.lengths] + np.arange(len(self.lengths))
 
+    @cached_property
     def clocks(self) -> np.ndarray:
         """Return the table of clocks, (5, T + 1): entry t + 1 is for step t."""
         table = np.zeros((5, self.steps + 1), np.int64)
@@ -54,15 +56,23 @@ class Rows:
 def arrange(steps: int, batch: int, lengths: np.ndarray | None, reverse: bool) -> Rows:
     """Lay out the rows of a batch; ``reverse`` runs every sequence from its own end."""
     if lengths is None:
-        lengths = np.full(batch, steps, np.int64)
+        return _arrange_equal(steps, batch, reverse)
+    return _arrange(steps, batch, lengths, reverse)
+
+
+@lru_cache(maxsize=32)
+def _arrange_equal(steps: int, batch: int, reverse: bool) -> Rows:
+    return _arrange(steps, batch, np.full(batch, steps, np.int64), reverse)
+
+
+def _arrange(steps: int, batch: int, lengths: np.ndarray, reverse: bool) -> Rows:
     equal = bool((lengths == steps).all())
     order = np.arange(batch) if equal else np.argsort(-lengths, kind="stable")
     order = order[lengths[order] > 0]
     sorted_lengths = lengths[order]
     longest = int(sorted_lengths[0]) if len(order) else 0
-    alive = np.array([(sorted_lengths > t).sum() for t in range(longest + 2)], np.int64)
-    if equal:
-        alive[:longest] = batch
+    # How many are longer than t, for t = 0 ... longest + 1.
+    alive = np.searchsorted(-sorted_lengths, -np.arange(longest + 2), side="left").astype(np.int64)
     gate = np.concatenate([[0], np.cumsum(alive[:longest])]).astype(np.int64)
     state = np.concatenate([[0], len(order) + gate]).astype(np.int64)
     index = None

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 _region = threading.Lock()  # one parallel region at a time: waiting threads need a core each
@@ -11,6 +12,7 @@ _pool: ThreadPoolExecutor | None = None
 _threads: int | None = None
 
 
+@lru_cache(maxsize=1)
 def _quota() -> int | None:
     """Return the processors that the control group's quota amounts to, rounded up."""
     try:

@@ -39,12 +39,7 @@ class Step:
         self.prev = {k: Tensor(v, requires_grad=True) for k, v in state.items()}
         like = next(iter(state.values()))
         self.du = {k: Tensor(np.zeros_like(like), requires_grad=True) for k in cell.products}
-        # States that are one value share one leaf.
-        leaves = {n: Tensor(np.zeros_like(like), requires_grad=True) for n in cell.outputs}
-        self.inner = {
-            k: Tensor(np.zeros_like(like), requires_grad=True) if is_given(n) else leaves[n]
-            for k, n in zip(cell.state, cell.outputs, strict=True)
-        }
+        self.inner = {k: Tensor(np.zeros_like(like), requires_grad=True) for k in cell.state}
         self.values: dict[Symbol, Any] = {}
         with enable_grad():
             self._evaluate(run, t, u, p)
@@ -65,12 +60,12 @@ class Step:
                 value = value + self.du[node.args[0]]
             else:
                 value = self._apply(node)
-            # A number that is a state may stand elsewhere in the equations too: see below.
-            for k in states.get(node, ()) if node.op != "const" else ():
+            # What is given may stand elsewhere in the equations too: see below.
+            for k in states.get(node, ()) if not is_given(node) else ():
                 value = value + self.inner[k]
             self.values[node] = value
         self.out = {
-            k: self.values[n] + self.inner[k] if n.op == "const" else self.values[n]
+            k: self.values[n] + self.inner[k] if is_given(n) else self.values[n]
             for k, n in zip(cell.state, cell.outputs, strict=True)
         }
 
