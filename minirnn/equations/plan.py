@@ -4,130 +4,18 @@ A *stage* is a product of some vectors of the step with blocks of the recurrent 
 pointwise equations on its result. The level of an expression tells its stage: ``u.k @ v`` is one
 level above v; pointwise work is on the level of its highest argument. Backward the same rule holds,
 with ``pull`` (the product with the transposed blocks) in the place of ``@``.
-
-Buffers are named here and addressed by `minirnn.kernels.sequence`; each holds, for every row and
-every block of units, ``members`` vectors side by side. Their names:
-
-==============  =================================================================================
-``x.s``         W x_t + b_ih of the gates of segment s
-``saved``       what the backward pass, or a later stage, reads
-``prev.k``      state k before the step; ``next.k`` after it; ``below.k`` of the level below
-``operand.i``   the i-th vector computed inside the step that is multiplied with blocks
-``p.k``         vector parameter or constant k
-``ext.k``       backward: derivative that reaches state k from outside the recurrence
-``carry.k``     backward: derivative by state k, carried from step to step: read and stored at the
-                row after the step, then what is known of it for the row before the step stored
-                in ``carried.k``
-``inner.k``     backward: derivative by the value of state k inside its step, where it is watched
-``dx.s du.g``   backward: derivatives by wx.k of segment s, by u.k @ v of group g
-``dp.k``        backward: derivative by vector parameter k, row by row
-``pull.i``      backward: a product of an earlier stage that a later one reads again
-==============  =================================================================================
 """
 
-import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 from minirnn.equations.cell import Cell
 from minirnn.equations.derive import ZERO, Adjoints, is_previous, reverse
-from minirnn.equations.symbols import Symbol, add, is_const, leaf, postorder
+from minirnn.equations.levels import ACTIVATIONS, gate_nodes, is_given, levels
+from minirnn.equations.stages import Group, Plan, Slot, Stage, digest
+from minirnn.equations.symbols import Symbol, add, leaf, postorder
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu")
 # Nodes whose value is kept rather than computed again when a later stage or pass needs it.
 KEPT = (*ACTIVATIONS, "exp", "log", "sqrt", "rsqrt", "div", "pow", "product", "mean", "pull")
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Where a value lies: vector ``member`` of ``members`` of a unit block in a named buffer."""
-
-    buffer: str
-    member: int = 0
-    members: int = 1
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Blocks of the recurrent matrix that are multiplied with the same vector: one product.
-
-    ``source`` is the buffer that holds the vector; ``carried`` names the state of the step before
-    whose derivative receives the transposed product, if the vector is that state.
-    """
-
-    index: int
-    operand: Symbol
-    blocks: tuple[str, ...]
-    products: tuple[Symbol, ...]
-    level: int
-    source: str
-    carried: str | None
-
-
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """One stage: products into accumulators, then values computed and stored.
-
-    ``groups``: the products, as indices of groups; ``accumulators``: node -> (position among this
-    stage's groups, member); ``sources``: node -> slot it is loaded from; ``stores``: (slot, node);
-    ``watched``: stores that only a watched pass makes.
-    """
-
-    groups: tuple[int, ...]
-    accumulators: dict[Symbol, tuple[int, int]]
-    sources: dict[Symbol, Slot]
-    stores: tuple[tuple[Slot, Symbol], ...]
-    watched: tuple[tuple[Slot, Symbol], ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """All that the kernels know of a cell.
-
-    ``segments``: the gates in the order of the columns of X, cut so that gates whose derivative is
-    that of a whole group of products share their buffer with it (``shared[g]`` is that segment).
-    ``drain``: the stage that ends the backward pass with the derivative by the initial states.
-    """
-
-    cell: Cell
-    groups: tuple[Group, ...]
-    segments: tuple[tuple[str, ...], ...]
-    shared: dict[int, int]
-    saved: tuple[Symbol, ...]
-    forward: tuple[Stage, ...]
-    backward: tuple[Stage, ...]
-    drain: Stage
-    operands: tuple[Symbol, ...]
-    gate_slots: dict[str, Slot]
-    pulls: int
-    means: bool
-    digest: str = field(default="")
-
-
-def levels(roots: Iterable[Symbol], known: frozenset[Symbol] = frozenset()) -> dict[Symbol, int]:
-    """Return the level of every node below the roots; ``known`` nodes are given: level -1."""
-    level: dict[Symbol, int] = {}
-    for node in postorder(list(roots)):
-        below = [level[a] for a in node.operands]
-        if node in known or node.op in ("leaf", "const"):
-            level[node] = -1
-        elif node.op == "stop":
-            level[node] = below[0]
-        elif node.op == "product":
-            level[node] = 0 if is_previous(node.args[1]) else max(0, below[0]) + 1
-        elif node.op == "arrive":  # the product with which a backward step begins
-            level[node] = 0
-        elif node.op in ("pull", "mean"):
-            level[node] = max(0, *below) + 1
-        else:
-            level[node] = max(0, *below)
-    return level
-
-
-def is_given(node: Symbol) -> bool:
-    """Whether the value is there before the step begins: a leaf or a number."""
-    return node.op in ("leaf", "const")
 
 
 @lru_cache(maxsize=None)
@@ -172,7 +60,7 @@ class _Planner:
             pulls=pulls,
             means=any(n.op == "mean" for n in (*self.order, *postorder(list(adjoints.values())))),
         )  # fmt: skip
-        object.__setattr__(made, "digest", _digest(made))
+        object.__setattr__(made, "digest", digest(made))
         return made
 
     # The forward graph
@@ -349,8 +237,8 @@ class _Planner:
     ) -> tuple[tuple[Stage, ...], Stage, int]:
         forward = frozenset(self.order)
         inner = [
-            # A state that is a number has no uses inside the step.
-            (Slot(f"inner.{k}"), seeds[k] if is_const(n) else self.adjoints.get(n, ZERO))
+            # A state that is only handed on has no use of its own inside the step.
+            (Slot(f"inner.{k}"), seeds[k] if is_given(n) else self.adjoints.get(n, ZERO))
             for k, n in zip(self.cell.state, self.cell.outputs, strict=True)
         ]
         level = levels([n for _, n in (*roots, *inner)] + list(seeds.values()), forward)
@@ -380,7 +268,9 @@ class _Planner:
             stores += [(s, n) for n, s in kept.items() if max(0, level[n]) == index]
             sources = self._backward_sources(index, level, acc, [*stores, *watched], arriving, kept,
                                              pull_of, forward)  # fmt: skip
-            return Stage(tuple(g.index for g in groups), acc, sources, tuple(stores), tuple(watched))
+            return Stage(
+                tuple(g.index for g in groups), acc, sources, tuple(stores), tuple(watched)
+            )
 
         while True:
             before = len(kept)
@@ -424,64 +314,3 @@ def _group_of(groups: dict[tuple[str, ...], Group], pull: Symbol) -> Group:
         if set(pull.args[0]) <= set(blocks):
             return g
     raise KeyError(pull)
-
-
-def gate_nodes(cell: Cell) -> dict[str, Symbol]:
-    """Return for each gate and block what `watch` shows.
-
-    That is the first sigmoid, tanh or relu that every path from ``wx.k`` and ``u.k @ v`` to a
-    returned state passes; if there is none, ``wx.k + u.k @ v``.
-    """
-    order = postorder(cell.outputs)
-    products = {n.args[0]: n for n in order if n.op == "product"}
-    users: dict[Symbol, list[Symbol]] = {}
-    for node in order:
-        for a in node.operands:
-            users.setdefault(a, []).append(node)
-    outputs = set(cell.outputs)
-    found: dict[str, Symbol] = {}
-    for k in dict.fromkeys((*cell.gates, *cell.products)):
-        starts = [n for n in (leaf("wx", k), products.get(k)) if n is not None and n in set(order)]
-        if not starts:
-            continue
-
-        def escapes(gate: Symbol, starts: list[Symbol] = starts) -> bool:
-            stack, seen = list(starts), {gate}
-            while stack:
-                node = stack.pop()
-                if node in seen:
-                    continue
-                seen.add(node)
-                if node in outputs:
-                    return True
-                stack.extend(users.get(node, ()))
-            return False
-
-        gates = (n for n in order if n.op in ACTIVATIONS and not escapes(n))
-        found[k] = next(gates, add(*starts) if len(starts) == 2 else starts[0])
-    return found
-
-
-def _digest(made: Plan) -> str:
-    """Return a name for the plan: equal plans, and only those, have equal digests."""
-    number: dict[Symbol, int] = {}
-
-    def write(node: Symbol) -> int:
-        for n in postorder([node]):
-            if n not in number:
-                parts = [number[a] if isinstance(a, Symbol) else repr(a) for a in n.args]
-                number[n] = len(number)
-                text.append(f"{number[n]}={n.op}{parts}")
-        return number[node]
-
-    text: list[str] = [repr((made.cell.gates, made.cell.state, made.segments, made.shared))]
-    for stage in (*made.forward, *made.backward, made.drain):
-        text.append(f"stage {stage.groups}")
-        for node, where in (*stage.accumulators.items(), *stage.sources.items()):
-            number_of = write(node)
-            text.append(f"{number_of}<-{where}")
-        for slot, node in (*stage.stores, *stage.watched):
-            number_of = write(node)
-            text.append(f"{slot}<-{number_of}")
-        text.append(str(len(stage.watched)))
-    return hashlib.sha256("\n".join(text).encode()).hexdigest()[:16]

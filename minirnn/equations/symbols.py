@@ -9,7 +9,16 @@ import weakref
 from typing import Any, NoReturn
 
 Number = int | float
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "lt": "<", "le": "<=", "mod": "%"}
+_INFIX = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "pow": "**",
+    "lt": "<",
+    "le": "<=",
+    "mod": "%",
+}
 
 
 class CellError(ValueError):

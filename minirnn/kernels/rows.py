@@ -81,4 +81,6 @@ def _arrange(steps: int, batch: int, lengths: np.ndarray, reverse: bool) -> Rows
         r = np.arange(gate[-1]) - gate[t] if longest else np.zeros(0, np.int64)
         source = sorted_lengths[r] - 1 - t if reverse else t
         index = source * batch + order[r]
-    return Rows(longest, batch, int(gate[-1]), order, sorted_lengths, alive, gate, state, index, equal)
+    return Rows(
+        longest, batch, int(gate[-1]), order, sorted_lengths, alive, gate, state, index, equal
+    )

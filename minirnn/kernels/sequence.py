@@ -5,9 +5,10 @@ with one barrier per stage, so results do not depend on the number of threads.
 """
 
 from minirnn.kernels._jit import kernel
+from minirnn.kernels.celltype import HEAD, NOW_WORDS
 from minirnn.kernels.memory import barrier, load, store
 from minirnn.kernels.product import run_jobs
-from minirnn.kernels.stage import HEAD, NOW_WORDS, run_backward, run_drain, run_forward
+from minirnn.kernels.stage import run_backward, run_drain, run_forward
 
 # The integers that describe a pass, by position (times 8: their addresses).
 (STEPS, STAGES, BUFFERS, TABLE, NOW, NOW_STRIDE, HEADS, HEAD_STRIDE, CLOCKS, ALIVE, COLUMNS, COUNTER,

@@ -1,113 +1,33 @@
-"""One stage of a cell, emitted as vector code: products through the tile, then the equations.
+"""One stage of a cell, emitted as vector code: products through the tile, then the equations."""
 
-A cell reaches a kernel as a Numba type that carries the digest of its plan; the intrinsic looks the
-plan up by the digest and emits code for it. So the loops of `minirnn.kernels.sequence` are ordinary
-functions, one dispatcher serves every cell, and Numba's disk cache works for cells that a user made.
-"""
-
-from typing import Any, ClassVar
+from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import (
-    NativeValue,
-    intrinsic,
-    models,
-    register_model,
-    typeof_impl,
-    unbox,
-)
+from numba.extending import intrinsic
 
-from minirnn.equations.plan import Plan, Slot, Stage
+from minirnn.equations.stages import Plan, Slot
 from minirnn.equations.symbols import Symbol
-from minirnn.kernels.tile import FROM_PANEL, cut, emit_call, shape_for, units_per_column
+from minirnn.kernels.celltype import (
+    ADDRESS,
+    BACKWARD,
+    BLOCK,
+    DRAIN,
+    FORWARD,
+    HEAD,
+    NOW_WORDS,
+    ROW,
+    CellType,
+    KernelCell,
+    buffers,
+    operand_of,
+    stages,
+    tiling,
+    weight_order,
+)
+from minirnn.kernels.tile import FROM_PANEL, emit_call
 from minirnn.kernels.vector import I64, Vector
-
-FORWARD, BACKWARD, DRAIN = 0, 1, 2
-# `now`: what a thread knows of each buffer at the current step, three integers a buffer.
-ADDRESS, ROW, BLOCK, NOW_WORDS = 0, 8, 16, 24
-# `head`: integers that hold for a whole pass, by position.
-HEAD = {"tile": 0, "blocks": 8, "hidden": 16, "watched": 24, "weights": 32, "step": 40}
-HEAD_WORDS = 6
-
-
-class KernelCell:
-    """A plan for a dtype, as an argument of kernels."""
-
-    registry: ClassVar[dict[str, Plan]] = {}  # digest -> plan
-
-    def __init__(self, plan: Plan, dtype: str, blocks: int) -> None:
-        self.plan, self.dtype = plan, dtype
-        self.units = units_per_column(blocks)
-        self.registry[plan.digest] = plan
-
-
-class CellType(types.Type):  # type: ignore[misc]
-    """The Numba type of a cell: equal digests share compiled code."""
-
-    def __init__(self, digest: str, dtype: str, units: int) -> None:
-        self.digest, self.dtype, self.units = digest, dtype, units
-        super().__init__(name=f"Cell({digest}, {dtype}, {units})")
-
-
-register_model(CellType)(models.OpaqueModel)
-
-
-@typeof_impl.register(KernelCell)
-def _type_of(value: KernelCell, context: Any) -> CellType:
-    return CellType(value.plan.digest, value.dtype, value.units)
-
-
-@unbox(CellType)
-def _unbox(kind: CellType, value: Any, context: Any) -> NativeValue:
-    return NativeValue(context.context.get_dummy_value())
-
-
-def buffers(plan: Plan, which: int) -> tuple[str, ...]:
-    """Name the buffers that a pass addresses, in the order of its table."""
-    names: dict[str, None] = {}
-    for stage in stages(plan, which):
-        for slot in stage.sources.values():
-            names[slot.buffer] = None
-        for slot, _ in (*stage.stores, *stage.watched):
-            names[slot.buffer] = None
-        for g in stage.groups:
-            names[operand_of(plan, which, stage, g)] = None
-    return tuple(names)
-
-
-def stages(plan: Plan, which: int) -> tuple[Stage, ...]:
-    """Return the stages of a pass."""
-    return (plan.forward, plan.backward, (plan.drain,))[which]
-
-
-def operand_of(plan: Plan, which: int, stage: Stage, group: int) -> str:
-    """Name the buffer that a stage's product reads."""
-    if which == FORWARD:
-        return plan.groups[group].source
-    name = f"dx.{plan.shared[group]}" if group in plan.shared else f"du.{group}"
-    # The product with which a step begins reads the gradients of the step after it.
-    arrives = any(n.op == "arrive" for n in stage.accumulators)
-    return name.replace(".", "_next.") if arrives else name
-
-
-def tiling(
-    plan: Plan, which: int, stage: Stage, units: int
-) -> tuple[int, int, dict[int, tuple[int, ...]]]:
-    """Return unit blocks per column, rows per tile, and how each product's members are cut."""
-    members = {g: len(plan.groups[g].blocks) if which == FORWARD else 1 for g in stage.groups}
-    units, height = shape_for(max(members.values(), default=1), units)
-    return units, height, {g: cut(n) for g, n in members.items()}
-
-
-def weight_order(plan: Plan, which: int) -> list[tuple[int, int, int]]:
-    """List the packed weights of a pass: (stage, group, chunk), in the order of its table."""
-    order = []
-    for s, stage in enumerate(stages(plan, which)):
-        _, _, chunks = tiling(plan, which, stage, 1)
-        order += [(s, g, c) for g in stage.groups for c in range(len(chunks[g]))]
-    return order
 
 
 class _StageEmitter:
@@ -184,9 +104,7 @@ class _StageEmitter:
                     for c, wide in enumerate(self.chunks[g]):
                         entry = self.weight_index[g, c] * 16
                         depth = self.word(weights, entry + 8)
-                        panel_bytes = b.mul(
-                            b.add(depth, I64(1)), I64(self.units * wide * v.bytes)
-                        )
+                        panel_bytes = b.mul(b.add(depth, I64(1)), I64(self.units * wide * v.bytes))
                         panel = b.add(self.word(weights, entry), b.mul(column, panel_bytes))
                         emit_call(
                             b, tile, high, b.mul(count, I64(wide)), a, stride, I64(v.size), panel,

@@ -7,8 +7,9 @@ from minirnn.layers.layernorm import LayerNorm
 from minirnn.layers.linear import Linear
 from minirnn.layers.losses import cross_entropy, mse_loss
 from minirnn.layers.module import Module
+from minirnn.layers.named import GRU, LSTM, RNN
 from minirnn.layers.optim import SGD, Adagrad, Adam, AdamW, RMSprop
-from minirnn.layers.recurrent import GRU, LSTM, RNN, Recurrent
+from minirnn.layers.recurrent import Recurrent
 from minirnn.layers.sequential import Sequential
 from minirnn.layers.watch import watch
 

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from minirnn.engine import Tensor, is_grad_enabled, record
-from minirnn.kernels.passes import CellKernel, Gradients, Packed, Run, cell_kernel
+from minirnn.kernels.backward import Gradients, backward
+from minirnn.kernels.cellkernel import CellKernel, Packed, cell_kernel
+from minirnn.kernels.forward import Run
 from minirnn.kernels.rows import arrange
 from minirnn.layers.direction import Direction
 from minirnn.layers.reference import run_reference
@@ -70,8 +72,8 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
 
     def vjp(d_output: Any, *d_final: Any) -> list[Any]:
         final = {k: d for k, d in zip(cell.state, d_final, strict=True) if d is not None}
-        got = made.backward(
-            d_output, final, weights=wants_weights, input=wants_x, watch=view is not None
+        got = backward(
+            made, d_output, final, weights=wants_weights, input=wants_x, watch=view is not None
         )
         if view is not None:
             view.tell(got, final)

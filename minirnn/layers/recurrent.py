@@ -11,11 +11,14 @@ from minirnn.engine.random import generator
 from minirnn.equations import Cell
 from minirnn.equations.plan import plan
 from minirnn.kernels._jit import JIT_DISABLED
-from minirnn.layers import arguments, init as initialisers, reference
+from minirnn.layers import arguments, reference
+from minirnn.layers import init as initialisers
 from minirnn.layers.direction import Direction
 from minirnn.layers.fused import PackedWeights, run_fused
+from minirnn.layers.fused_view import FusedView
 from minirnn.layers.module import Module, module_rng, positive
-from minirnn.layers.views import FusedView, ReferenceView, View
+from minirnn.layers.reference_view import ReferenceView
+from minirnn.layers.views import View
 
 
 class Recurrent(Module):
@@ -69,7 +72,9 @@ class Recurrent(Module):
         proj_size: int = 0,
     ) -> None:
         place = type(self).__name__
-        self.cell = arguments.checked_cell(place, cells.get(cell) if isinstance(cell, str) else cell)
+        self.cell = arguments.checked_cell(
+            place, cells.get(cell) if isinstance(cell, str) else cell
+        )
         self.input_size = positive(place, "input_size", input_size)
         self.hidden_size = positive(place, "hidden_size", hidden_size)
         self.num_layers = positive(place, "num_layers", num_layers)
@@ -214,7 +219,9 @@ class Recurrent(Module):
                 finals.append(tuple(final))
             joined = outputs[0] if len(outputs) == 1 else concat(outputs, dim=2)
             if level + 1 < self.num_layers:
-                level_input = self._between(joined, states[0][level] if self.skew else None, lengths)
+                level_input = self._between(
+                    joined, states[0][level] if self.skew else None, lengths
+                )
         self._remember(views)
         return self._lay_out(joined, finals, batched)
 
@@ -281,75 +288,6 @@ class Recurrent(Module):
             if self.batch_first and x_t.ndim == 2:
                 x = x.transpose(0, 1)
             return self(x, state, start=start)[1]
-
-
-class RNN(Recurrent):
-    """`torch.nn.RNN`: ``nonlinearity`` is "tanh" or "relu"."""
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh",
-        bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
-        bidirectional: bool = False, **options: Any,
-    ) -> None:  # fmt: skip
-        names = {"tanh": "rnn", "relu": "rnn_relu", "logistic": "rnn_logistic"}
-        if nonlinearity not in names:
-            raise ValueError(
-                f"RNN: nonlinearity must be one of {', '.join(names)}, got {nonlinearity!r}"
-            )
-        super().__init__(
-            names[nonlinearity], input_size, hidden_size, num_layers, bias, batch_first, dropout,
-            bidirectional, **options,
-        )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        """Show the sizes."""
-        return super().extra_repr().split(", ", 1)[1]
-
-
-class LSTM(Recurrent):
-    """`torch.nn.LSTM`."""
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
-        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
-        **options: Any,
-    ) -> None:  # fmt: skip
-        super().__init__(
-            "lstm", input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional,
-            **options,
-        )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        """Show the sizes."""
-        return super().extra_repr().split(", ", 1)[1]
-
-
-class GRU(Recurrent):
-    """`torch.nn.GRU`, and the GRU of the papers.
-
-    ``reset``: "after" (PyTorch) or "before" the recurrent product of the candidate, or "none";
-    ``update``: z keeps ("keep", PyTorch) or writes ("write").
-    """
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
-        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
-        *, reset: str = "after", update: str = "keep", **options: Any,
-    ) -> None:  # fmt: skip
-        if reset not in ("after", "before", "none") or update not in ("keep", "write"):
-            raise ValueError(
-                "GRU: reset must be 'after', 'before' or 'none' and update 'keep' or 'write', got "
-                f"{reset!r} and {update!r}"
-            )
-        name = "gru" + ("" if reset == "after" else f"_{reset}")
-        super().__init__(
-            name + ("_write" if update == "write" else ""), input_size, hidden_size, num_layers,
-            bias, batch_first, dropout, bidirectional, **options,
-        )  # fmt: skip
-
-    def extra_repr(self) -> str:
-        """Show the sizes."""
-        return super().extra_repr().split(", ", 1)[1]
 
 
 def _suffix(level: int, direction: int) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from minirnn.engine import Tensor, enable_grad, grad, no_grad
 from minirnn.equations import functions
-from minirnn.equations.plan import gate_nodes, is_given
+from minirnn.equations.levels import gate_nodes, is_given
 from minirnn.equations.symbols import Symbol, postorder
 from minirnn.layers.direction import Direction
 from minirnn.layers.reference import blocks, project, vectors
@@ -30,7 +30,9 @@ class Step:
     node of the cell's graph.
     """
 
-    def __init__(self, run: Direction, wx: np.ndarray, state: Arrays, t: int, u: Any, p: Any) -> None:
+    def __init__(
+        self, run: Direction, wx: np.ndarray, state: Arrays, t: int, u: Any, p: Any
+    ) -> None:
         cell, size = run.cell, run.hidden_size
         self.wx = {
             k: Tensor(wx[:, i * size : (i + 1) * size], requires_grad=True)
@@ -145,7 +147,10 @@ class Unrolled:
                "gate_grads": blank(cell.gates, steps), "recurrent_gate_grads": blank(cell.products, steps)}  # fmt: skip
         for t in range(len(self.steps), 0, -1):
             alive = (self.lengths >= t)[:, None]
-            here = {k: np.where(alive, delta[k] + (d_rows[k][t] if k in d_rows else 0), 0) for k in delta}
+            here = {
+                k: np.where(alive, delta[k] + (d_rows[k][t] if k in d_rows else 0), 0)
+                for k in delta
+            }
             if clip is not None:
                 norm = np.sqrt(sum((v * v).sum(axis=1, keepdims=True) for v in here.values()))
                 scale = np.where(norm > clip, clip / np.where(norm > 0, norm, 1), 1)
@@ -164,5 +169,3 @@ class Unrolled:
             first = delta[k] + (d_rows[k][0] if k in d_rows else 0)
             out["carried_grads"][k][0] = out["state_grads"][k][0] = first
         return out
-
-

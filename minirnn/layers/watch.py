@@ -84,5 +84,3 @@ def watch(layer: Recurrent) -> Iterator[Seen]:
         yield seen
     finally:
         layer._watchers.remove(seen)
-
-

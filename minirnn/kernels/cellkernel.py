@@ -1,0 +1,141 @@
+"""A cell for a dtype and a hidden size: the layout of its buffers, and its packed weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minirnn.equations.cell import Cell
+from minirnn.equations.plan import plan
+from minirnn.equations.stages import Plan
+from minirnn.kernels import celltype
+from minirnn.kernels.machine import MACHINE
+from minirnn.kernels.pack import aligned, interleaved, pack_plain, pack_transposed
+from minirnn.kernels.tile import WIDEST, cut
+from minirnn.kernels.workspace import Lease
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass
+class Packed:
+    """Weights of one level and direction in the kernels' order.
+
+    weight_ih (G*H, I), weight_hh (P*H, H), bias_ih (G*H,) or None, bias_hh (P*H,) or None with
+    zeros for blocks without a bias, vectors: name -> (H,).
+    """
+
+    weight_ih: np.ndarray
+    weight_hh: np.ndarray
+    bias_ih: np.ndarray | None
+    bias_hh: np.ndarray | None
+    vectors: Arrays
+    parts: dict[str, Any] = field(default_factory=dict)  # packed when first needed
+
+
+@lru_cache(maxsize=256)
+def cell_kernel(cell: Cell, dtype: str, hidden_size: int) -> "CellKernel":
+    """Return the kernels of a cell for a dtype and hidden size."""
+    return CellKernel(cell, np.dtype(dtype), hidden_size)
+
+
+class CellKernel:
+    """A cell, a dtype and a hidden size; knows every buffer's layout."""
+
+    def __init__(self, cell: Cell, dtype: np.dtype, hidden_size: int) -> None:
+        self.cell, self.dtype, self.hidden = cell, dtype, hidden_size
+        self.plan: Plan = plan(cell)
+        self.lanes = MACHINE.lanes(dtype.itemsize)
+        self.blocks = -(-hidden_size // self.lanes)
+        self.padded = self.blocks * self.lanes
+        self.typed = celltype.KernelCell(self.plan, dtype.name, self.blocks)
+        self.segment_columns = np.concatenate(
+            [self._columns(s, cell.gates) for s in self.plan.segments]
+        )
+        self.buffers = {w: celltype.buffers(self.plan, w) for w in range(3)}
+        self.columns = {w: self._stage_columns(w) for w in range(3)}
+
+    def _stage_columns(self, which: int) -> np.ndarray:
+        """Return the number of columns of each stage of a pass."""
+        units = [
+            celltype.tiling(self.plan, which, s, self.typed.units)[0]
+            for s in celltype.stages(self.plan, which)
+        ]
+        return np.array([-(-self.blocks // u) for u in units], np.int64)
+
+    def _columns(self, names: tuple[str, ...], blocks: tuple[str, ...]) -> np.ndarray:
+        return interleaved([blocks.index(k) for k in names], self.hidden, self.lanes)
+
+    # Weights
+
+    def input_panels(self, w: Packed) -> np.ndarray:
+        if "input" not in w.parts:
+            w.parts["input"] = pack_transposed(
+                w.weight_ih, self.segment_columns, w.bias_ih, WIDEST * self.lanes
+            )
+        return w.parts["input"]
+
+    def input_rows(self, w: Packed) -> np.ndarray:
+        if "input_rows" not in w.parts:
+            width = WIDEST * self.lanes
+            w.parts["input_rows"] = pack_plain(w.weight_ih, self.segment_columns, width)
+        return w.parts["input_rows"]
+
+    def weights_table(self, w: Packed, which: int) -> np.ndarray:
+        """Return the table (address, depth) of the packed weights of a pass."""
+        if ("table", which) in w.parts:
+            return w.parts["table", which]
+        packed = w.parts.setdefault("forward" if which == celltype.FORWARD else "backward", {})
+        rows = []
+        for s, g, c in celltype.weight_order(self.plan, which):
+            group = self.plan.groups[g]
+            if (g, c) not in packed:
+                units, _, _ = celltype.tiling(
+                    self.plan, which, celltype.stages(self.plan, which)[s], self.typed.units
+                )
+                packed[g, c] = self._pack_group(w, group.blocks, which, c, units)
+            depth = self.hidden if which == celltype.FORWARD else len(group.blocks) * self.padded
+            rows.append((packed[g, c].ctypes.data, depth))
+        table = w.parts["table", which] = np.array(rows, np.int64).reshape(-1, 2)
+        return table
+
+    def _pack_group(
+        self, w: Packed, blocks: tuple[str, ...], which: int, chunk: int, units: int
+    ) -> np.ndarray:
+        if which != celltype.FORWARD:
+            columns = self._columns(blocks, self.cell.products)
+            return pack_plain(w.weight_hh, columns, units * self.lanes)
+        cuts = cut(len(blocks))
+        first = sum(cuts[:chunk])
+        names = blocks[first : first + cuts[chunk]]
+        width = units * len(names) * self.lanes
+        return pack_transposed(
+            w.weight_hh, self._columns(names, self.cell.products), w.bias_hh, width
+        )
+
+    def vector_buffers(self, w: Packed) -> dict[str, np.ndarray]:
+        """Return vectors and constants padded to whole vectors, (padded,) each."""
+        if "vectors" not in w.parts:
+            out = {}
+            for k, v in w.vectors.items():
+                out[k] = aligned((self.padded,), self.dtype, fill=0.0)
+                out[k][: self.hidden] = v
+            w.parts["vectors"] = out
+        return w.parts["vectors"]
+
+    # Layout
+
+    def to_rows(self, array: np.ndarray, lease: Lease) -> np.ndarray:
+        """Copy (rows, H) into padded rows (rows, padded)."""
+        out = lease.take((array.shape[0], self.padded), self.dtype)
+        out[:, : self.hidden] = array
+        if self.padded != self.hidden:
+            out[:, self.hidden :] = 0.0
+        return out
+
+    def members(self, buffer: np.ndarray, member: int, members: int) -> np.ndarray:
+        """Return one member of an interleaved buffer (rows, blocks*members*lanes): (rows, H)."""
+        view = buffer.reshape(buffer.shape[0], self.blocks, members, self.lanes)[:, :, member]
+        return np.ascontiguousarray(view).reshape(buffer.shape[0], self.padded)[:, : self.hidden]
