@@ -51,8 +51,10 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-# One process per vector width: 4, 8 and 16 lanes of float32.
+# PyTorch beside everything that has a twin there; then one process per vector width: 4, 8 and 16
+# lanes of float32.
 conformance: $(VENV)/.torch
+	MINIRNN_CONFORMANCE=1 $(PY) -m pytest -m torch $(ARGS)
 	@for bits in 128 256 512; do \
 	    echo "conformance with vectors of $$bits bits"; \
 	    MINIRNN_CONFORMANCE=1 MINIRNN_VECTOR_BITS=$$bits $(PY) -m pytest tests/conformance $(ARGS) || exit 1; \
