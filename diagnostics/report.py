@@ -42,7 +42,7 @@ class Report:
 
     ``report["lag_gain"]`` is a quantity of the only subject, ``report["name", "lag_gain"]`` of
     one of several.  seconds: named durations; empty unless asked for, so that a report is
-    byte-identical for the same seed, machine and environment.
+    byte-identical for the same seed, machine and environment.  about: what was done, in words.
     """
 
     title: str
@@ -51,6 +51,7 @@ class Report:
     settings: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    about: str = ""
 
     def __getitem__(self, key: str | tuple[str, str]) -> Any:
         name, quantity = key if isinstance(key, tuple) else (None, key)
@@ -135,6 +136,7 @@ def from_dict(document: Any, source: str) -> Report:
             settings=document["settings"],
             machine=document["machine"],
             seconds=document.get("seconds", {}),
+            about=document["about"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"load_report: {source} is damaged ({error!r})") from error

@@ -37,7 +37,8 @@ class Verdict:
 
     rule: a key of `RULES`.  level: one of `LEVELS`.  value: what was judged.  threshold: the one
     that decided.  ci: (low, high) or None.  evidence: the fact in words.  remedy: one line, empty
-    where nothing is wrong.  subject: the run or layer it is about.
+    where nothing is wrong.  subject: the run or layer it is about.  lag: where a lag gain was
+    judged, else None.
     """
 
     rule: str
@@ -48,6 +49,7 @@ class Verdict:
     evidence: str
     remedy: str
     subject: str = ""
+    lag: int | None = None
 
     @property
     def title(self) -> str:
@@ -61,13 +63,13 @@ def vanishing(gain: LagGain, need_lag: int | None = None, subject: str = "") -> 
     value, ci, n = _at(gain, lag)
     if n and np.isnan(value):
         evidence = f"the lag gain is not finite from lag {_first_nonfinite(gain)} on: see R2"
-        return Verdict("R1", "inconclusive", value, VANISHING_WARN, ci, evidence, "", subject)
+        return Verdict("R1", "inconclusive", value, VANISHING_WARN, ci, evidence, "", subject, lag)
     level, threshold = _judge(
         -value, None if ci is None else (-ci[1], -ci[0]), (-VANISHING_WARN, -VANISHING_FAIL), n
     )
-    evidence = f"{value:.2g} of a gradient is left {lag} steps earlier"
-    evidence += _doubt(level, n, ci, -threshold)
-    return Verdict("R1", level, value, -threshold, ci, evidence, _remedy("R1", level), subject)
+    evidence = _left(value, ci, lag) + _doubt(level, n, -threshold)
+    remedy = _remedy("R1", level)
+    return Verdict("R1", level, value, -threshold, ci, evidence, remedy, subject, lag)
 
 
 def exploding(
@@ -85,12 +87,13 @@ def exploding(
             if nonfinite_steps
             else f"the lag gain is not finite from lag {_first_nonfinite(gain)} on"
         )
-        return Verdict("R2", "fail", value, EXPLODING_FAIL, ci, evidence, REMEDY["R2"], subject)
+        remedy = REMEDY["R2"]
+        return Verdict("R2", "fail", value, EXPLODING_FAIL, ci, evidence, remedy, subject, lag)
     level, threshold = _judge(value, ci, (EXPLODING_WARN, EXPLODING_FAIL), n)
-    evidence = f"{value:.2g} of a gradient is left {lag} steps earlier, at most {gain.peak:.2g}"
-    evidence += " at any lag"
-    evidence += _doubt(level, n, ci, threshold)
-    return Verdict("R2", level, value, threshold, ci, evidence, _remedy("R2", level), subject)
+    evidence = f"{_left(value, ci, lag)}, at most {gain.peak:.2g} at any lag"
+    evidence += _doubt(level, n, threshold)
+    remedy = _remedy("R2", level)
+    return Verdict("R2", level, value, threshold, ci, evidence, remedy, subject, lag)
 
 
 def clipping(clip: Clipping, subject: str = "") -> Verdict:
@@ -166,14 +169,21 @@ def _judge(
     return ("warn", warn) if value > warn else ("ok", warn)
 
 
-def _doubt(level: str, n: int, ci: tuple[float, float] | None, threshold: float) -> str:
+def _left(value: float, ci: tuple[float, float] | None, lag: int) -> str:
+    """Say how much of a gradient is left, with its interval."""
+    if value == 0:
+        return f"nothing of a gradient is left {lag} steps earlier"
+    between = "" if ci is None else f" ({ci[0]:.2g} to {ci[1]:.2g})"
+    return f"{value:.2g}{between} of a gradient is left {lag} steps earlier"
+
+
+def _doubt(level: str, n: int, threshold: float) -> str:
     """Why a verdict is inconclusive."""
     if level != "inconclusive":
         return ""
     if n < MIN_SAMPLES:
         return f"; {n} samples at this lag, {MIN_SAMPLES} are needed: pass more sequences"
-    assert ci is not None  # the other reason is an interval
-    return f"; its interval {ci[0]:.2g} to {ci[1]:.2g} straddles {threshold:g}"
+    return f"; the interval straddles {threshold:g}"
 
 
 def _remedy(rule: str, level: str) -> str:

@@ -72,7 +72,7 @@ def test_an_interval_that_straddles_a_threshold_is_inconclusive():
     verdict = rules.vanishing(gain)
     assert verdict.level == "inconclusive"
     assert verdict.ci[0] < 1e-3 < verdict.ci[1]
-    assert "straddles 0.001" in verdict.evidence
+    assert "interval straddles 0.001" in verdict.evidence
 
 
 def test_a_gradient_that_is_not_finite_fails_r2_whatever_the_sample(rng):

@@ -37,8 +37,8 @@ def measure(
         "training": _training(run, corpus, settings, x, y),
     }
     verdicts = [
-        rules.vanishing(gain, subject=name),
-        rules.exploding(gain, nonfinite_steps=clip.nonfinite_steps, subject=name),
+        rules.vanishing(gain, settings.need_lag, name),
+        rules.exploding(gain, settings.need_lag, clip.nonfinite_steps, name),
     ]
     if max_norm is not None:
         verdicts.append(rules.clipping(clip, subject=name))

@@ -13,7 +13,8 @@ class Settings:
     """Settings of the six runs.
 
     Plain gradient descent with a large rate is used on purpose: it is where clipping does its
-    work.  (Adam divides by a running norm and hides most of it.)
+    work.  (Adam divides by a running norm and hides most of it.)  need_lag: about a line of code;
+    verdicts are about gradients that have to travel that far.
     """
 
     text: str | None = None
@@ -23,8 +24,9 @@ class Settings:
     batch: int = 16
     hidden_size: int = 128
     embedding_size: int = 32
-    learning_rate: float = 2.0
+    learning_rate: float = 4.0
     max_norm: float = 0.5
+    need_lag: int = 40
     sample_length: int = 400
     temperature: float = 0.7
     record_every: int = 5
@@ -34,6 +36,10 @@ class Settings:
         for name in ("training_steps", "steps", "batch", "hidden_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"demo: {name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.need_lag < self.steps:
+            raise ValueError(
+                f"demo: need_lag must lie in 0 to steps - 1 = {self.steps - 1}, got {self.need_lag}"
+            )
         for name in ("learning_rate", "max_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"demo: {name} must be above 0, got {getattr(self, name)}")
@@ -53,6 +59,7 @@ class Settings:
                 f"characters; SGD, learning rate {self.learning_rate:g} to a tenth of it over the "
                 "second half"
             ),
+            "judged": f"gradients over {self.need_lag} steps, about a line of code",
             "clipping": f"norm of all gradients at {self.max_norm:g}, or off",
             "seed": str(self.seed),
         }

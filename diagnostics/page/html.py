@@ -6,11 +6,21 @@ from pathlib import Path
 
 import jinja2
 
-from diagnostics.numbers import short, spelled, with_interval
+from diagnostics.numbers import short, spelled
 from diagnostics.page import pictures_of_flow, pictures_of_training
 from diagnostics.page.picture import Picture
 from diagnostics.report import Report
-from diagnostics.rules import RULES, Verdict
+from diagnostics.rules import (
+    CLIPPED_FAIL,
+    CLIPPED_WARN,
+    EXPLODING_FAIL,
+    EXPLODING_WARN,
+    MIN_SAMPLES,
+    RULES,
+    VANISHING_FAIL,
+    VANISHING_WARN,
+    Verdict,
+)
 from diagnostics.text import by_severity, tally
 
 PICTURES = (
@@ -53,7 +63,7 @@ def render(report: Report) -> str:
 
 def pictures(report: Report) -> list[Picture]:
     """Draw every picture that the report has data for."""
-    drawn = [draw(report.subjects) for draw in PICTURES]
+    drawn = [draw(report) for draw in PICTURES]
     return [picture for picture in drawn if picture is not None]
 
 
@@ -83,22 +93,34 @@ def _objections(report: Report) -> list[list[Verdict]]:
 
 def _legend(report: Report) -> str:
     lines = {
-        "R1": "R1: the lag gain at the largest lag, warn below 10⁻³, fail below 10⁻⁶.",
-        "R2": "R2: the same, warn above 10³, fail above 10⁶ or when a gradient was not finite.",
-        "R9": "R9: the fraction of steps clipped, warn above 10 %, fail above 50 %.",
+        "R1": f"R1: what is left of a gradient {_lags(report)} (the lag gain); warn below "
+        f"{short(VANISHING_WARN)}, fail below {short(VANISHING_FAIL)}.",
+        "R2": f"R2: the same; warn above {short(EXPLODING_WARN)}, fail above "
+        f"{short(EXPLODING_FAIL)} or when a gradient was not finite.",
+        "R9": f"R9: the fraction of steps clipped; warn above {CLIPPED_WARN:.0%}, fail above "
+        f"{CLIPPED_FAIL:.0%}.",
     }
     used = {verdict.rule for verdict in report.verdicts}
     note = (
-        "Inconclusive: fewer than 8 samples, or an interval that straddles a threshold. Info "
-        "states a fact that is neither good nor bad."
+        f"In brackets: 95% intervals. Inconclusive: fewer than {MIN_SAMPLES} samples, or an "
+        "interval that straddles a threshold. Info: a fact that is neither good nor bad."
     )
     return " ".join([line for rule, line in lines.items() if rule in used] + [note])
 
 
-def _judged(verdict: Verdict) -> str:
+def _lags(report: Report) -> str:
+    lags = sorted({v.lag for v in report.verdicts if v.lag is not None})
+    return f"{' or '.join(str(lag) for lag in lags)} steps earlier"
+
+
+def _judged(verdict: Verdict) -> list[str]:
+    """Return the number that was judged and its interval, a line each."""
     if verdict.rule == "R9":
-        return f"{verdict.value:.1%} of steps"
-    return f"{with_interval(verdict.value, verdict.ci)}"
+        return [f"{verdict.value:.1%} of steps"]
+    lines = [short(verdict.value)]
+    if verdict.ci is not None and verdict.ci != (verdict.value, verdict.value):
+        lines.append(f"[{short(verdict.ci[0])}, {short(verdict.ci[1])}]")
+    return lines
 
 
 def _sentence(text: str) -> str:

@@ -1,13 +1,13 @@
 """What all pictures share: the picture's record, and how subjects are told apart."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from diagnostics.numbers import decade
+from diagnostics.numbers import short
 from diagnostics.page.svg import SERIES
 from diagnostics.report import Subject
 
@@ -75,14 +75,16 @@ def having(subjects: Sequence[Subject], quantity: str) -> list[Subject]:
 
 
 def decades(axes: Axes, which: str = "y", most: int = 6) -> None:
-    """Label a logarithmic axis in powers of ten, spelled in plain text."""
+    """Label a logarithmic axis in plain text: powers of ten, or 1, 2, 5 where there are few.
+
+    Call it when everything is drawn: it looks at the limits.
+    """
     axis = axes.yaxis if which == "y" else axes.xaxis
-    axis.set_major_locator(LogLocator(base=10.0, numticks=most))
+    low, high = sorted(axes.get_ylim() if which == "y" else axes.get_xlim())
+    inside = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+    if inside >= 2:
+        axis.set_major_locator(LogLocator(base=10.0, numticks=most))
+    else:
+        axis.set_major_locator(LogLocator(base=10.0, subs=(1.0, 2.0, 5.0), numticks=most))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(_decade))
-
-
-def _decade(value: float, _: Any) -> str:
-    from math import log10
-
-    return decade(round(log10(value))) if value > 0 else ""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value, 1)))

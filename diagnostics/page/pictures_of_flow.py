@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from diagnostics.numbers import short, with_interval
 from diagnostics.page.picture import Picture, decades, having, is_main, kind, looks, spoken
 from diagnostics.page.svg import FAIL, GRID, INK, MUTED, WARN, canvas, inline
-from diagnostics.report import Subject
+from diagnostics.report import Report, Subject
 from diagnostics.rules import EXPLODING_WARN, VANISHING_FAIL, VANISHING_WARN
 
 
-def lag_gain(subjects: Sequence[Subject]) -> Picture | None:
+def lag_gain(report: Report) -> Picture | None:
     """Lag gain of all subjects in one axes: how far back a gradient reaches."""
+    subjects = report.subjects
     shown = having(subjects, "lag_gain")
     if not shown:
         return None
@@ -39,14 +40,27 @@ def lag_gain(subjects: Sequence[Subject]) -> Picture | None:
                 label=look.label,
             )
         _thresholds(axes, shown)
+        for lag in sorted({v.lag for v in report.verdicts if v.lag is not None}):
+            axes.axvline(lag, color=MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)))
+            axes.annotate(
+                f"judged: {lag}",
+                (lag, 0.98),
+                xycoords=("data", "axes fraction"),
+                xytext=(-3, 0),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                fontsize=8,
+            )
         decades(axes, most=9)
         axes.set_xlim(left=0)
         axes.set_xlabel("lag k: steps back in time")
         axes.set_ylabel("gain G(k)")
         figure.legend(loc="outside lower center", ncols=2 if len(shown) > 1 else 1)
         first = shown[0].quantities["lag_gain"]
-        columns = ("run", f"G({len(first.value) - 1})", "factor per step", "1/1000 left after")
-        rows = [_reach(subject) for subject in shown]
+        lag = next((v.lag for v in report.verdicts if v.lag is not None), len(first.value) - 1)
+        columns = ("run", f"G({lag})", "factor per step", "1/1000 left after")
+        rows = [_reach(subject, lag) for subject in shown]
         svg = inline(figure, "lag-gain", "Lag gain", spoken(columns, rows))
     return Picture(
         name="lag-gain",
@@ -54,8 +68,8 @@ def lag_gain(subjects: Sequence[Subject]) -> Picture | None:
         svg=svg,
         shows=(
             "What is left of a gradient after k steps back in time, for one step's loss alone. "
-            "A straight line is a constant factor per step. The shaded band holds 80 % of the "
-            "single gains (10 to 90 % quantile). Below the lines marked warn and fail rule R1 "
+            "A straight line is a constant factor per step. The shaded band holds 80% of the "
+            "single gains (10 to 90% quantile). Below the lines marked warn and fail rule R1 "
             "speaks; ε is the rounding unit of the number format: a gain below it is lost when "
             "it is added to a gradient of size 1."
         ),
@@ -66,8 +80,9 @@ def lag_gain(subjects: Sequence[Subject]) -> Picture | None:
     )
 
 
-def gradient_flow(subjects: Sequence[Subject]) -> Picture | None:
+def gradient_flow(report: Report) -> Picture | None:
     """Total, local and carried gradient over the steps, with the gain of each step below."""
+    subjects = report.subjects
     shown = [s for s in having(subjects, "gradient_flow") if is_main(s, subjects)]
     if not shown:
         return None
@@ -94,7 +109,7 @@ def gradient_flow(subjects: Sequence[Subject]) -> Picture | None:
             lower.axhline(1.0, color=INK, linewidth=0.8)
             lower.plot(rows[:-1], flow.step_gain, color=colour, linewidth=1.2)
             lower.set_xlabel("row t")
-        decades(grid[0, 0])
+        decades(grid[0, 0], most=5)
         grid[0, 0].set_ylabel("norm")
         grid[1, 0].set_ylabel("step gain")
         handles, labels = grid[0, 0].get_legend_handles_labels()
@@ -113,7 +128,9 @@ def gradient_flow(subjects: Sequence[Subject]) -> Picture | None:
             "local part ε; the rest is carried back from later steps. A total that looks healthy "
             "at every t can hide vanishing, because every step adds afresh: the picture above "
             "asks one step alone. Below: the factor of one step back, "
-            "‖carried‖ / ‖δ of the next row‖; 1 keeps a gradient."
+            "‖carried‖ / ‖δ of the next row‖; 1 keeps a gradient. One step's factor says little "
+            "about forty: in a gated cell most of what just entered by h is lost at once, and the "
+            "rest lives on in slow units."
         ),
         columns=columns,
         rows=table,
@@ -122,8 +139,9 @@ def gradient_flow(subjects: Sequence[Subject]) -> Picture | None:
     )
 
 
-def heat_map(subjects: Sequence[Subject]) -> Picture | None:
+def heat_map(report: Report) -> Picture | None:
     """Gradient norm by training step and time step, one map per run."""
+    subjects = report.subjects
     shown = [s for s in having(subjects, "training") if s.quantities["training"].flow.size]
     if not shown:
         return None
@@ -211,12 +229,14 @@ def _thresholds(axes: Axes, shown: Sequence[Subject]) -> None:
     axes.set_ylim(lowest, highest)
 
 
-def _reach(subject: Subject) -> list[str]:
+def _reach(subject: Subject, lag: int) -> list[str]:
     gain, rate = subject.quantities["lag_gain"], subject.quantities.get("decay_rate")
-    left = with_interval(gain.value[-1], gain.ci[-1])
+    lag = min(lag, len(gain.value) - 1)
+    left = with_interval(gain.value[lag], gain.ci[lag])
     if rate is None:
         return [subject.name, left, "", ""]
     horizon = f"{rate.horizon:.0f} steps" if np.isfinite(rate.horizon) else short(rate.horizon)
+    horizon = "at once" if rate.horizon == 0 else horizon
     return [subject.name, left, with_interval(rate.value, rate.ci, 3), horizon]
 
 

@@ -1,7 +1,5 @@
 """Pictures of training: what clipping did, and how the loss went."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -9,14 +7,15 @@ from diagnostics.numbers import short, with_interval
 from diagnostics.page.picture import Picture, decades, having, kind, looks, spoken
 from diagnostics.page.svg import FAIL, INK, MUTED, WARN, canvas, inline
 from diagnostics.quantities.clipping import Clipping
-from diagnostics.report import Subject
+from diagnostics.report import Report, Subject
 from diagnostics.rules import CLIPPED_FAIL, CLIPPED_WARN
 
 RUNNING = 25  # training steps of the running fraction and the running mean of the loss
 
 
-def clipping(subjects: Sequence[Subject]) -> Picture | None:
+def clipping(report: Report) -> Picture | None:
     """Gradient norm before and after clipping, its histogram, and the running fraction."""
+    subjects = report.subjects
     measured = having(subjects, "clipping")
     clipped = [s for s in measured if s.quantities["clipping"].max_norm is not None]
     if not clipped:
@@ -42,7 +41,7 @@ def clipping(subjects: Sequence[Subject]) -> Picture | None:
             axes.set_ylabel(label)
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        columns = ("run", "P50", "P90", "P99", "steps clipped", "not finite")
+        columns = ("run", "P50", "P90", "P99", "clipped", "not finite", "loss on unseen text")
         rows = [_clip_numbers(subject) for subject in measured]
         svg = inline(figure, "clipping", "What clipping did", spoken(columns, rows))
     return Picture(
@@ -63,8 +62,9 @@ def clipping(subjects: Sequence[Subject]) -> Picture | None:
     )
 
 
-def loss(subjects: Sequence[Subject]) -> Picture | None:
+def loss(report: Report) -> Picture | None:
     """Training loss of all runs in one axes."""
+    subjects = report.subjects
     shown = having(subjects, "training")
     if not shown:
         return None
@@ -84,12 +84,12 @@ def loss(subjects: Sequence[Subject]) -> Picture | None:
             )
         first = np.concatenate([s.quantities["training"].loss[:1] for s in shown])
         start = float(np.nanmax(first)) if np.isfinite(first).any() else 1.0
-        low, high = axes.get_ylim()
-        axes.set_ylim(low, min(high, 1.3 * start))
+        means = np.concatenate([running_mean(s.quantities["training"].loss) for s in shown])
+        axes.set_ylim(0.9 * np.nanmin(means), 1.2 * start)
         axes.set_xlabel("training step")
         axes.set_ylabel("loss, nats per character")
         figure.legend(loc="outside lower center", ncols=2 if len(shown) > 1 else 1)
-        columns = ("run", "loss on unseen text", "note")
+        columns = ("run", "last training loss", "loss on unseen text", "note")
         rows = [_loss_numbers(subject) for subject in shown]
         svg = inline(figure, "loss", "Training loss", spoken(columns, rows))
     return Picture(
@@ -149,10 +149,14 @@ def _fraction(axes: Axes, clip: Clipping, colour: str) -> None:
 def _clip_numbers(subject: Subject) -> list[str]:
     clip = subject.quantities["clipping"]
     percentiles = [short(float(p)) for p in clip.percentiles]
-    clipped = "off" if clip.max_norm is None else f"{clip.value:.1%} of {clip.window}"
-    return [subject.name, *percentiles, clipped, str(clip.nonfinite_steps)]
+    clipped = "off" if clip.max_norm is None else f"{clip.value:.1%}"
+    training = subject.quantities.get("training")
+    unseen = "" if training is None else with_interval(training.value, training.ci, 3)
+    return [subject.name, *percentiles, clipped, str(clip.nonfinite_steps), unseen]
 
 
 def _loss_numbers(subject: Subject) -> list[str]:
     training = subject.quantities["training"]
-    return [subject.name, with_interval(training.value, training.ci, 3), training.stopped]
+    last = short(float(running_mean(training.loss)[-1]), 3)
+    unseen = with_interval(training.value, training.ci, 3)
+    return [subject.name, last, unseen, training.stopped]

@@ -32,7 +32,7 @@ class Cost:
 class Quantity:
     """A measured thing.
 
-    value: float or array.  ci: its 95 % interval, one more trailing axis of length 2, or None
+    value: float or array.  ci: its 95% interval, one more trailing axis of length 2, or None
     where nothing was estimated.  how: one sentence.  cost: counts.
     """
 

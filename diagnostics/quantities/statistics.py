@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-REPLICATES = 400  # of the bootstrap: the ends of a 95 % interval are then known to about 1 %
+REPLICATES = 400  # of the bootstrap: the ends of a 95% interval are then known to about 1 %
 
 
 def joint_norm(arrays: Iterable[NDArray[np.floating]]) -> Floats:
@@ -30,7 +30,7 @@ def resamples(count: int, replicates: int = REPLICATES, seed: int = 0) -> NDArra
 
 
 def interval(replicates: Floats) -> Floats:
-    """95 % percentile interval over the first axis.  replicates: (R, ...).  Returns (..., 2).
+    """95% percentile interval over the first axis.  replicates: (R, ...).  Returns (..., 2).
 
     The ends are replicates themselves (no interpolation), so infinities stay what they are.
     """
