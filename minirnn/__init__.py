@@ -34,7 +34,7 @@ _MODULES = {
 }
 _NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 
-__all__ = sorted([*_NAMES, *_MODULES, "__version__"])  # noqa: PLE0605 - derived from the one list above
+__all__ = sorted([*_NAMES, *_MODULES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

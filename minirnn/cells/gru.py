@@ -1,8 +1,9 @@
 """Gated recurrent units, which differ by one bracket.
 
-``gru`` is `torch.nn.GRU` (cuDNN, Keras with ``reset_after``): the reset gate acts after the product.
-``gru_before`` is Cho et al., EMNLP (2014), version 3 of the preprint: the reset gate acts before it,
-which makes a second stage. In both z keeps the old state: ``h_t = (1 - z) n + z h_{t-1}``.
+``gru`` is `torch.nn.GRU` (cuDNN, Keras with ``reset_after``): the reset gate acts after the
+recurrent product. ``gru_before`` is Cho et al., EMNLP (2014), version 3 of the preprint: it acts
+before the product, which makes a second stage. In both z keeps the old state:
+``h_t = (1 - z) n + z h_{t-1}``.
 """
 
 from typing import Any

@@ -10,6 +10,7 @@ from minirnn.equations.symbols import Block, CellError, Symbol, leaf, lift, post
 
 Names = str | Iterable[str]
 OPTIONAL_ARGUMENTS = ("p", "below", "t")
+_THINGS = {"wx": "gate {k} (wx.{k})", "u": "block {k} (u.{k} @ ...)", "p": "vector p.{k}"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,8 @@ class _Leaves:
             raise AttributeError(name)
         what, names = self.__dict__["?"]
         known = ", ".join(names) if names else "none"
-        raise CellError(f"{what.split()[0]}.{name} is unknown: {what[len(what.split()[0]):].strip()} are {known}")  # fmt: skip
+        short, _, kind = what.partition(" ")
+        raise CellError(f"{short}.{name} is unknown: its {kind} are {known}")
 
 
 def cell(
@@ -96,10 +98,10 @@ def cell(
 ) -> Callable[[Callable[..., Any]], Cell]:
     """Make a cell of the function that states its equations.
 
-    The function takes ``wx`` (``wx.k``: block k of ``weight_ih`` times x_t, plus ``bias_ih``), ``u``
-    (``u.k @ v``: block k of ``weight_hh`` times a vector of the step, plus ``bias_hh``), ``prev``
-    (the states of the step before), and by name those of ``p`` (vectors and constants), ``below``
-    (the states of the level below) and ``t`` (index of the step) that it needs. It returns one
+    The function takes ``wx`` (``wx.k``: block k of ``weight_ih`` times x_t, plus ``bias_ih``),
+    ``u`` (``u.k @ v``: block k of ``weight_hh`` times a vector of the step, plus ``bias_hh``),
+    ``prev`` (the states of the step before), and by name those of ``p`` (vectors and constants),
+    ``below`` (the states of the level below) and ``t`` (index of the step) that it needs. It returns one
     value per state; the first state is the output.
 
     Parameters
@@ -222,7 +224,9 @@ def _arguments(function: Callable[..., Any]) -> tuple[str, ...]:
 def _trace(c: Cell) -> tuple[Symbol, ...]:
     """Run the function on symbols."""
     given = {
-        "p": _Leaves("p vectors and constants", {k: leaf("p", k) for k in (*c.vectors, *c.constants)}),
+        "p": _Leaves(
+            "p vectors and constants", {k: leaf("p", k) for k in (*c.vectors, *c.constants)}
+        ),
         "below": _Leaves("below states", {k: leaf("below", k) for k in c.state}),
         "t": leaf("time", "t"),
     }  # fmt: skip
@@ -235,8 +239,8 @@ def _trace(c: Cell) -> tuple[Symbol, ...]:
         raise
     except Exception as error:
         raise CellError(
-            f"its function raised {type(error).__name__}: {error}. The equations may use + - * / ** "
-            "@ and minirnn's functions on wx.k, u.k @ v, prev.k, p.k and numbers"
+            f"its function raised {type(error).__name__}: {error}. The equations may use + - * / "
+            "** @ and minirnn's functions on wx.k, u.k @ v, prev.k, p.k and numbers"
         ) from error
     values = value if isinstance(value, tuple) else (value,)
     if len(values) != len(c.state):
@@ -269,12 +273,13 @@ def _check_use(c: Cell) -> None:
         else:
             used = {n.args[1] for n in reached if n.op == "leaf" and n.args[0] == kind}
         for k in declared:
-            thing = {"wx": f"gate {k} (wx.{k})", "u": f"block {k} (u.{k} @ ...)", "p": f"vector p.{k}"}[kind]  # fmt: skip
             if k not in used and k not in c.unused:
                 raise CellError(
-                    f"{thing} never reaches a returned state; use it, take it out of the "
-                    f"declaration, or list {k!r} in unused="
+                    f"{_THINGS[kind].format(k=k)} never reaches a returned state; use it, take it "
+                    f"out of the declaration, or list {k!r} in unused="
                 )
     for k in c.unused:
         if k in operands or any(n.op == "leaf" and n.args == ("wx", k) for n in reached):
-            raise CellError(f"{k!r} is declared unused but reaches a returned state; drop it from unused=")  # fmt: skip
+            raise CellError(
+                f"{k!r} is declared unused but reaches a returned state; drop it from unused="
+            )

@@ -12,8 +12,9 @@ def _less(a: Symbol, b: Symbol) -> Symbol:
     return Symbol("lt", a, b)
 
 
-def _pick_greater(a: Symbol, b: Symbol, g: Symbol) -> Symbol:
-    """Return g where a > b, half of g where a = b, else 0."""
+def _where_greater(n: Symbol, which: int, g: Symbol) -> Symbol:
+    """Return g where argument ``which`` of n is the greater, half of g where both are equal."""
+    a, b = n.args[which], n.args[1 - which]
     return where_(_less(b, a), g, where_(_less(a, b), ZERO, mul(g, HALF)))
 
 
@@ -48,8 +49,8 @@ RULES: dict[str, Callable[[Symbol, Symbol], tuple[Symbol, ...]]] = {
     "sqrt": lambda n, g: (div(mul(g, HALF), n),),
     "rsqrt": lambda n, g: (mul(mul(g, const(-0.5)), mul(n, mul(n, n))),),
     "abs": _abs,
-    "maximum": lambda n, g: (_pick_greater(*n.args, g), _pick_greater(*n.args[::-1], g)),
-    "minimum": lambda n, g: (_pick_greater(*n.args[::-1], g), _pick_greater(*n.args, g)),
+    "maximum": lambda n, g: (_where_greater(n, 0, g), _where_greater(n, 1, g)),
+    "minimum": lambda n, g: (_where_greater(n, 1, g), _where_greater(n, 0, g)),
     "clip": _clip,
     "where": lambda n, g: (ZERO, where_(n.args[0], g, ZERO), where_(n.args[0], ZERO, g)),
     # The broadcast mean over the units is a symmetric matrix: its adjoint is itself.

@@ -1,8 +1,8 @@
 """The functions of the cell language, answering in kind.
 
-Given a Symbol they extend the graph, given a Tensor they are recorded on the tape, given an array or
-a number they compute (complex arrays too). Each calls the method of its operand, so that the three
-need not know each other; NumPy is imported only when an array or a number comes.
+Given a Symbol they extend the graph, given a Tensor they are recorded on the tape, given an array
+or a number they compute (complex arrays too). Each calls the method of its operand, so that the
+three need not know each other; NumPy is imported only when an array or a number comes.
 """
 
 from typing import Any
@@ -103,7 +103,7 @@ def stop(x: Any) -> Any:
 
 
 def where(condition: Any, a: Any, b: Any) -> Any:
-    """``a`` where the condition holds, else ``b``; no derivative passes through the condition."""
+    """Return ``a`` where the condition holds, else ``b``; the condition passes no derivative."""
     for x in (condition, a, b):
         if hasattr(x, "unit_mean"):
             return x.where_(condition, a, b)

@@ -6,7 +6,7 @@ level above v; pointwise work is on the level of its highest argument. Backward 
 with ``pull`` (the product with the transposed blocks) in the place of ``@``.
 """
 
-from functools import lru_cache
+from functools import cache
 
 from minirnn.equations.cell import Cell
 from minirnn.equations.derive import ZERO, Adjoints, is_previous, reverse
@@ -18,7 +18,7 @@ from minirnn.equations.symbols import Symbol, add, leaf, postorder
 KEPT = (*ACTIVATIONS, "exp", "log", "sqrt", "rsqrt", "div", "pow", "product", "mean", "pull")
 
 
-@lru_cache(maxsize=None)
+@cache
 def plan(cell: Cell) -> Plan:
     """Return the plan of a cell."""
     return _Planner(cell).plan()

@@ -6,9 +6,10 @@ operand and identity is structural equality.
 """
 
 import weakref
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 Number = int | float
+_NO_EQUALITY = " on a quantity of the step is not in the cell language; use where(a < b, x, y)"
 _INFIX = {
     "add": "+",
     "sub": "-",
@@ -34,7 +35,7 @@ class Symbol:
     """
 
     __slots__ = ("__weakref__", "args", "op")
-    _interned: "weakref.WeakValueDictionary[Any, Symbol]" = weakref.WeakValueDictionary()
+    _interned: ClassVar["weakref.WeakValueDictionary[Any, Symbol]"] = weakref.WeakValueDictionary()
 
     op: str
     args: tuple[Any, ...]
@@ -111,8 +112,10 @@ class Symbol:
         return power(self, _number(exponent))
 
     def __rpow__(self, base: Any) -> NoReturn:
-        raise CellError(f"{base} ** v is not in the cell language; write exp({base} ** 0 * v) with "
-                        f"a factor log({base})")  # fmt: skip
+        raise CellError(
+            f"{base} ** v is not in the cell language; write exp(c * v) with the number "
+            f"c = log({base})"
+        )
 
     def __mod__(self, divisor: Any) -> "Symbol":
         if not (self.op == "leaf" and self.args[0] == "time"):
@@ -189,10 +192,10 @@ class Symbol:
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:
-        raise CellError("== on a quantity of the step is not in the cell language; use where(a < b, x, y)")  # fmt: skip
+        raise CellError("==" + _NO_EQUALITY)
 
     def __ne__(self, other: object) -> bool:
-        raise CellError("!= on a quantity of the step is not in the cell language; use where(a < b, x, y)")  # fmt: skip
+        raise CellError("!=" + _NO_EQUALITY)
 
     def __bool__(self) -> NoReturn:
         raise CellError(
@@ -265,12 +268,12 @@ def lift(value: Any) -> Symbol:
 
 
 def const(value: float) -> Symbol:
-    """A constant, the same for every unit."""
+    """Return a constant, the same for every unit."""
     return Symbol("const", float(value))
 
 
 def leaf(kind: str, name: str) -> Symbol:
-    """A quantity given to the step: kinds are wx, prev, p, below, time, d."""
+    """Return a quantity given to the step: kinds are wx, prev, p, below, time, d."""
     return Symbol("leaf", kind, name)
 
 
@@ -280,7 +283,7 @@ def is_const(node: Symbol, value: float | None = None) -> bool:
 
 
 def add(a: Symbol, b: Symbol) -> Symbol:
-    """The sum, simplified."""
+    """Return the sum, simplified."""
     if is_const(a) and is_const(b):
         return const(a.args[0] + b.args[0])
     if is_const(a, 0.0):
@@ -293,7 +296,7 @@ def add(a: Symbol, b: Symbol) -> Symbol:
 
 
 def sub(a: Symbol, b: Symbol) -> Symbol:
-    """The difference, simplified."""
+    """Return the difference, simplified."""
     if is_const(a) and is_const(b):
         return const(a.args[0] - b.args[0])
     if is_const(b, 0.0):
@@ -306,14 +309,14 @@ def sub(a: Symbol, b: Symbol) -> Symbol:
 
 
 def neg(a: Symbol) -> Symbol:
-    """The negative, simplified."""
+    """Return the negative, simplified."""
     if is_const(a):
         return const(-a.args[0])
     return a.args[0] if a.op == "neg" else Symbol("neg", a)
 
 
 def mul(a: Symbol, b: Symbol) -> Symbol:
-    """The product, simplified; a constant zero is an absent path, whatever it multiplies."""
+    """Return the product, simplified; a constant 0 is an absent path, whatever it multiplies."""
     if is_const(a) and is_const(b):
         return const(a.args[0] * b.args[0])
     for one, other in ((a, b), (b, a)):
@@ -327,7 +330,7 @@ def mul(a: Symbol, b: Symbol) -> Symbol:
 
 
 def div(a: Symbol, b: Symbol) -> Symbol:
-    """The quotient, simplified."""
+    """Return the quotient, simplified."""
     if is_const(b, 0.0):
         raise CellError("division by the constant 0")
     if is_const(a) and is_const(b):
@@ -338,7 +341,7 @@ def div(a: Symbol, b: Symbol) -> Symbol:
 
 
 def power(a: Symbol, exponent: float) -> Symbol:
-    """A constant power; small whole powers become products."""
+    """Return a constant power; small whole powers become products."""
     if exponent == 0.0:
         return const(1.0)
     if exponent == 1.0:
@@ -351,7 +354,7 @@ def power(a: Symbol, exponent: float) -> Symbol:
 
 
 def where_(condition: Symbol, a: Symbol, b: Symbol) -> Symbol:
-    """A choice by a comparison, simplified."""
+    """Return a choice by a comparison, simplified."""
     return a if a is b else Symbol("where", condition, a, b)
 
 

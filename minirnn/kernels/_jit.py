@@ -10,13 +10,16 @@ from typing import Any
 
 import numba
 from numba import cfunc, njit
+from numba.core import config as _config
 
 from minirnn.kernels.machine import MACHINE
+
+SETTINGS: Any = _config  # its attributes are made at run time
 
 # No fast-math flags: the diagnostics exist to see NaN, and a row must give the same bits in every
 # tile height, so sums are ordered and fused multiply-adds written out.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-JIT_DISABLED = bool(numba.config.DISABLE_JIT)
+JIT_DISABLED = bool(SETTINGS.DISABLE_JIT)
 
 
 def _user_folder() -> Path:
@@ -68,12 +71,12 @@ def _decorate(decorator: Callable[..., Any], *args: Any) -> Callable[[Callable[.
         if CACHE is None:
             return decorator(*args, **OPTIONS)(function)
         # Numba fixes the folder of a kernel when the kernel is decorated.
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = CACHE
+        before = SETTINGS.CACHE_DIR
+        SETTINGS.CACHE_DIR = CACHE
         try:
             return decorator(*args, cache=True, **OPTIONS)(function)
         finally:
-            numba.config.CACHE_DIR = before
+            SETTINGS.CACHE_DIR = before
 
     return apply
 

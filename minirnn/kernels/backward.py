@@ -57,13 +57,13 @@ class _Backward:
         take, dtype, alive = self.lease.take, k.dtype, len(rows.order)
         self.dx = take((rows.count, len(k.segment_columns)), dtype)
         places = run.places() | run.segments("dx", self.dx)
-        self.du = {}
+        self.du: dict[int, np.ndarray] = {}
         for g in k.plan.groups:
             if g.index not in k.plan.shared:
-                n = len(g.blocks)
-                self.du[g.index] = take((rows.count, n * k.padded), dtype)
+                members = len(g.blocks)
+                self.du[g.index] = take((rows.count, members * k.padded), dtype)
                 for name in (f"du.{g.index}", f"du_next.{g.index}"):
-                    places[name] = (self.du[g.index], n)
+                    places[name] = (self.du[g.index], members)
         self.dp = {n: take((rows.count, k.padded), dtype) for n in k.cell.vectors}
         places |= {f"dp.{n}": (b, 1) for n, b in self.dp.items()}
         places |= {f"pull.{i}": (take((alive, k.padded), dtype), 1) for i in range(k.plan.pulls)}

@@ -32,7 +32,7 @@ class Packed:
     bias_ih: np.ndarray | None
     bias_hh: np.ndarray | None
     vectors: Arrays
-    parts: dict[str, Any] = field(default_factory=dict)  # packed when first needed
+    parts: dict[Any, Any] = field(default_factory=dict)  # packed when first needed
 
 
 @lru_cache(maxsize=256)
@@ -71,6 +71,7 @@ class CellKernel:
     # Weights
 
     def input_panels(self, w: Packed) -> np.ndarray:
+        """Return W for the product with the input: panels of W^T, the bias in their first rows."""
         if "input" not in w.parts:
             w.parts["input"] = pack_transposed(
                 w.weight_ih, self.segment_columns, w.bias_ih, WIDEST * self.lanes
@@ -78,6 +79,7 @@ class CellKernel:
         return w.parts["input"]
 
     def input_rows(self, w: Packed) -> np.ndarray:
+        """Return W for the product that gives dx: panels of W itself."""
         if "input_rows" not in w.parts:
             width = WIDEST * self.lanes
             w.parts["input_rows"] = pack_plain(w.weight_ih, self.segment_columns, width)

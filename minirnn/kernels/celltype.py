@@ -1,8 +1,8 @@
 """A cell as an argument of kernels: a Numba type that carries the digest of its plan.
 
 The intrinsics of `minirnn.kernels.stage` look the plan up by the digest and emit code for it. So
-the loops of `minirnn.kernels.sequence` are ordinary functions, one dispatcher serves every cell, and
-Numba's disk cache works for cells that a user made.
+the loops of `minirnn.kernels.sequence` are ordinary functions, one dispatcher serves every cell,
+and Numba's disk cache works for cells that a user made.
 """
 
 from typing import Any, ClassVar
@@ -32,7 +32,7 @@ class KernelCell:
         self.registry[plan.digest] = plan
 
 
-class CellType(types.Type):  # type: ignore[misc]
+class CellType(types.Type):
     """The Numba type of a cell: equal digests share compiled code."""
 
     def __init__(self, digest: str, dtype: str, units: int) -> None:

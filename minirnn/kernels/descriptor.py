@@ -20,7 +20,8 @@ class Descriptor:
     """The block of integers that tells a kernel of a pass, and what must stay alive meanwhile."""
 
     def __init__(
-        self, kernel: CellKernel, weights: Packed, rows: Rows, start: int, which: int, places: Mapping[str, tuple[np.ndarray, int]],
+        self, kernel: CellKernel, weights: Packed, rows: Rows, start: int, which: int,
+        places: Mapping[str, tuple[np.ndarray, int]],
         still: tuple[str, ...] = (), clocks: Mapping[str, int] | None = None, watched: bool = False,
     ) -> None:  # fmt: skip
         k = kernel
@@ -63,6 +64,7 @@ class Descriptor:
                  LAST=rows.steps, START=start)  # fmt: skip
 
     def set(self, **words: Any) -> None:
+        """Write words of the block by name; of an array its address."""
         for name, value in words.items():
             address = value.ctypes.data if isinstance(value, np.ndarray) else value
             self.words[getattr(sequence, name) // 8] = address

@@ -3,9 +3,12 @@
 import os
 import platform
 from dataclasses import dataclass
+from typing import Any
 
 import llvmlite.binding as llvm
-import numba
+from numba.core import config as _config
+
+SETTINGS: Any = _config  # its attributes are made at run time
 
 VARIABLE = "MINIRNN_VECTOR_BITS"
 
@@ -25,7 +28,7 @@ class Machine:
 
 def _features() -> set[str]:
     """Return the processor's features as LLVM names them, or those that Numba is told to use."""
-    told = numba.config.CPU_FEATURES
+    told = SETTINGS.CPU_FEATURES
     if told is not None:
         return {name[1:] for name in told.split(",") if name.startswith("+")}
     return {name for name, present in llvm.get_host_cpu_features().items() if present}

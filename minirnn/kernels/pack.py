@@ -25,7 +25,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype, fill: float | None = None) 
 
 @kernel
 def _pack_rows(source, columns, bias, width, target):  # type: ignore[no-untyped-def]
-    """Panels of the transposed matrix: column j of B is row ``columns[j]`` of source (-1: zeros)."""
+    """Write panels of source^T: column j of B is row ``columns[j]`` of source (-1: zeros)."""
     depth = source.shape[1]
     count = columns.shape[0]
     start = 0
@@ -52,7 +52,7 @@ def _pack_rows(source, columns, bias, width, target):  # type: ignore[no-untyped
 
 @kernel
 def _pack_columns(source, rows, width, padded, target):  # type: ignore[no-untyped-def]
-    """Panels of the matrix itself: row k of B is row ``rows[k]`` of source (-1: zeros)."""
+    """Write panels of source itself: row k of B is row ``rows[k]`` of source (-1: zeros)."""
     depth = rows.shape[0]
     count = source.shape[1]
     start = 0

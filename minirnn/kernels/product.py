@@ -4,7 +4,7 @@ A *job* is a row of 16 integers; `run_jobs` works through a table of them, each 
 The share never cuts a sum, so results do not depend on the number of threads.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ def _column64(rows, source, stride, target):  # type: ignore[no-untyped-def]
     _sums64(rows, source, stride, target)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled_sums(dtype: str) -> Any:
     return native(SUMS_SIGNATURE)(_column32 if dtype == "float32" else _column64)
 
@@ -131,7 +131,8 @@ def transposed_job(
     blocks = a.shape[1] * size // VECTOR_BYTES // members
     return [TRANSPOSED, tile_address(dtype), a.ctypes.data, a.strides[0], a.shape[0], height,
             blocks * members * per_vector, members, places.ctypes.data, b.ctypes.data,
-            b.strides[0], columns * size, c.ctypes.data, c.strides[0], size, per_vector]  # fmt: skip
+            b.strides[0], columns * size, c.ctypes.data, c.strides[0], size,
+            per_vector]  # fmt: skip
 
 
 def sums_job(dtype: str, a: np.ndarray, out: np.ndarray) -> list[int]:

@@ -39,7 +39,7 @@ class Rows:
 
     @cached_property
     def final(self) -> np.ndarray:
-        """Return the row of the state after the last step of each internal row.  (R,)"""
+        """Return the row of the state after the last step of each internal row, (R,)."""
         return self.state[self.lengths] + np.arange(len(self.lengths))
 
     @cached_property

@@ -11,8 +11,8 @@ from minirnn.kernels.product import run_jobs
 from minirnn.kernels.stage import run_backward, run_drain, run_forward
 
 # The integers that describe a pass, by position (times 8: their addresses).
-(STEPS, STAGES, BUFFERS, TABLE, NOW, NOW_STRIDE, HEADS, HEAD_STRIDE, CLOCKS, ALIVE, COLUMNS, COUNTER,
- BEFORE, BEFORE_COUNT, AFTER, AFTER_COUNT, SCRATCH, SCRATCH_STRIDE, FIRST, LAST, START,
+(STEPS, STAGES, BUFFERS, TABLE, NOW, NOW_STRIDE, HEADS, HEAD_STRIDE, CLOCKS, ALIVE, COLUMNS,
+ COUNTER, BEFORE, BEFORE_COUNT, AFTER, AFTER_COUNT, SCRATCH, SCRATCH_STRIDE, FIRST, LAST, START,
  ARRIVED) = range(0, 22 * 8, 8)  # fmt: skip
 WORDS = 22
 _STEP = HEAD["step"]
@@ -20,7 +20,10 @@ _STEP = HEAD["step"]
 
 @kernel
 def _tell(d, now, head, t):  # type: ignore[no-untyped-def]
-    """Write where each buffer is at step t.  A buffer's entry: base, clock, row and block stride."""
+    """Write where each buffer is at step t.
+
+    A buffer's entry in the table: base, clock, row stride, block stride.
+    """
     table = load(d + TABLE)
     clocks = load(d + CLOCKS)
     line = (load(d + STEPS) + 1) * 8
@@ -58,7 +61,7 @@ def forward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
 
 @kernel
 def backward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
-    """Steps last to first; then the products that give the gradients of input and weights."""
+    """Run steps last to first, then the products that give dx and the weights' gradients."""
     now = load(d + NOW) + thread * load(d + NOW_STRIDE)
     head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
     scratch = load(d + SCRATCH) + thread * load(d + SCRATCH_STRIDE)
@@ -84,7 +87,7 @@ def backward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
 
 @kernel
 def arrive(cell, d, thread, threads):  # type: ignore[no-untyped-def]
-    """What reaches the states after step FIRST from later steps; step -1: the initial states."""
+    """Sum up what reaches the states after step FIRST; step -1: the initial states."""
     now = load(d + NOW) + thread * load(d + NOW_STRIDE)
     head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
     alive = load(d + ALIVE)

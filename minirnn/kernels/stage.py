@@ -1,5 +1,6 @@
 """One stage of a cell, emitted as vector code: products through the tile, then the equations."""
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -157,7 +158,7 @@ class _StageEmitter:
 
 
 class _Equations:
-    """Evaluates nodes on vectors; a product that only feeds one sum becomes a fused multiply-add."""
+    """Evaluates nodes on vectors; a product that feeds one sum only becomes a fused multiply-add."""
 
     def __init__(
         self, emitter: _StageEmitter, roots: list[Symbol], address: Any, accumulator: Any,
@@ -217,13 +218,19 @@ class _Equations:
             x, y = (self.value(n) for n in node.args)
             return b.fsub(x, b.fmul(y, v.intrinsic("floor", b.fdiv(x, y))))
         args = [self.value(a) for a in node.operands]
-        plain = {"add": b.fadd, "sub": b.fsub, "mul": b.fmul, "div": b.fdiv, "neg": b.fneg}
-        named = {"lt": v.less, "le": v.less_equal, "where": v.where, "stop": lambda x: x}
-        if op in plain:
-            return plain[op](*args)
-        if op in named:
-            return named[op](*args)
-        return getattr(v, op)(*args)  # sigmoid tanh relu exp log sqrt rsqrt abs maximum ...
+        named: dict[str, Callable[..., Any]] = {
+            "add": b.fadd,
+            "sub": b.fsub,
+            "mul": b.fmul,
+            "div": b.fdiv,
+            "neg": b.fneg,
+            "lt": v.less,
+            "le": v.less_equal,
+            "where": v.where,
+            "stop": lambda x: x,
+        }
+        # The others carry their names: sigmoid tanh relu exp log sqrt rsqrt abs maximum ...
+        return (named.get(op) or getattr(v, op))(*args)
 
 
 def _define(which: int) -> Any:

@@ -6,7 +6,7 @@ accumulators start from (a bias or zeros), the K rows of B follow. The order of 
 not depend on the tile's height, so a row has the same bits in every tile.
 """
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -130,13 +130,13 @@ def _product64(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row):  # type:
     _tile64(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(dtype: str) -> Any:
     return native(SIGNATURE)(_product32 if dtype == "float32" else _product64)
 
 
 def tile_address(dtype: str) -> int:
-    """Return the address of the tile for a dtype; called by address, no kernel compiles it again."""
+    """Return the tile's address: called by address, no kernel compiles it again."""
     address: int = _compiled(dtype).address
     return address
 

@@ -50,6 +50,7 @@ class Direction:
 
     @property
     def dtype(self) -> np.dtype:
+        """The dtype of everything in the run."""
         return self.x.dtype
 
     def constants(self) -> dict[str, np.ndarray]:
@@ -61,7 +62,7 @@ class Direction:
         return out
 
     def processing_order(self) -> np.ndarray | None:
-        """Return the row of x.reshape(T*B, I) for each step and sequence, (T, B); None: as it is."""
+        """Return the row of x.reshape(T*B, I) for each step and sequence, (T, B); None: as is."""
         if not self.reverse:
             return None
         steps, batch = self.x.shape[:2]

@@ -64,7 +64,6 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
     outputs = [made.output(cell.state[0])]
     outputs += [made.final(k, s._data) for k, s in zip(cell.state, run.state, strict=True)]
     if not needs:
-        made = None if view is None else made
         return record(outputs, run.inputs, _no_vjp, name=cell.name)
     wants_x = run.x.requires_grad
     wants_weights = any(p.requires_grad for p in run.parameters.values())

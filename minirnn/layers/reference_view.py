@@ -15,6 +15,7 @@ class ReferenceView(View):
     _unrolled: Unrolled | None = None
 
     def unrolled(self) -> Unrolled:
+        """Return the run step by step; made when it is first needed."""
         if self._unrolled is None:
             self._unrolled = Unrolled(self._run)
         return self._unrolled

@@ -5,6 +5,7 @@ gradient can be changed on its way from step to step.
 """
 
 import operator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,16 +19,24 @@ from minirnn.layers.direction import Direction
 from minirnn.layers.reference import blocks, project, vectors
 
 Arrays = dict[str, np.ndarray]
-_OPERATORS = {"add": operator.add, "sub": operator.sub, "mul": operator.mul, "neg": operator.neg,
-              "div": operator.truediv, "mod": operator.mod, "lt": operator.lt, "le": operator.le,
-              "pow": operator.pow}  # fmt: skip
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": operator.add,
+    "sub": operator.sub,
+    "mul": operator.mul,
+    "neg": operator.neg,
+    "div": operator.truediv,
+    "mod": operator.mod,
+    "lt": operator.lt,
+    "le": operator.le,
+    "pow": operator.pow,
+}
 
 
 class Step:
     """One step of a run, with zeros added wherever a derivative will be asked for.
 
-    ``wx``, ``du``, ``inner`` and ``prev`` are the leaves to differentiate by; ``values`` holds every
-    node of the cell's graph.
+    ``wx``, ``du``, ``inner`` and ``prev`` are the leaves to differentiate by; ``values`` holds
+    every node of the cell's graph.
     """
 
     def __init__(
@@ -143,8 +152,12 @@ class Unrolled:
         def blank(names: Any, count: int) -> Arrays:
             return {k: np.zeros((count, *shape), run.dtype) for k in names}
 
-        out = {"state_grads": blank(cell.state, steps + 1), "carried_grads": blank(cell.state, steps + 1),
-               "gate_grads": blank(cell.gates, steps), "recurrent_gate_grads": blank(cell.products, steps)}  # fmt: skip
+        out = {
+            "state_grads": blank(cell.state, steps + 1),
+            "carried_grads": blank(cell.state, steps + 1),
+            "gate_grads": blank(cell.gates, steps),
+            "recurrent_gate_grads": blank(cell.products, steps),
+        }
         for t in range(len(self.steps), 0, -1):
             alive = (self.lengths >= t)[:, None]
             here = {

@@ -75,25 +75,25 @@ class View:
 
     @property
     def state_grads(self) -> Arrays:
-        """Derivative by the value of a state, through everything that uses it.  (T+1, B, H)"""
+        """Derivative by the value of a state, through all that uses it, (T+1, B, H)."""
         out: Arrays = self._after_backward("state_grads").state_grads
         return out
 
     @property
     def carried_grads(self) -> Arrays:
-        """The same with the other states of the row held fixed.  (T+1, B, H)"""
+        """The same with the other states of the row held fixed, (T+1, B, H)."""
         out: Arrays = self._after_backward("carried_grads").carried_grads
         return out
 
     @property
     def gate_grads(self) -> Arrays:
-        """Derivative by ``wx.k``.  (T, B, H)"""
+        """Derivative by ``wx.k``, (T, B, H)."""
         out: Arrays = self._after_backward("gate_grads").gate_grads
         return out
 
     @property
     def recurrent_gate_grads(self) -> Arrays:
-        """Derivative by ``u.k @ v``.  (T, B, H)"""
+        """Derivative by ``u.k @ v``, (T, B, H)."""
         out: Arrays = self._after_backward("recurrent_gate_grads").recurrent_gate_grads
         return out
 
