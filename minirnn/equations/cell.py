@@ -43,6 +43,12 @@ class Cell:
         value = self.function(wx, u, prev, **given)
         return value if isinstance(value, tuple) else (value,)
 
+    def __copy__(self) -> "Cell":
+        return self  # never changes
+
+    def __deepcopy__(self, memo: Any) -> "Cell":
+        return self
+
     @property
     def biased(self) -> tuple[str, ...]:
         """The blocks of the recurrent matrix that have a bias, in order."""
@@ -101,8 +107,8 @@ def cell(
     The function takes ``wx`` (``wx.k``: block k of ``weight_ih`` times x_t, plus ``bias_ih``),
     ``u`` (``u.k @ v``: block k of ``weight_hh`` times a vector of the step, plus ``bias_hh``),
     ``prev`` (the states of the step before), and by name those of ``p`` (vectors and constants),
-    ``below`` (the states of the level below) and ``t`` (index of the step) that it needs. It returns one
-    value per state; the first state is the output.
+    ``below`` (the states of the level below) and ``t`` (index of the step) that it needs. It
+    returns one value per state; the first state is the output.
 
     Parameters
     ----------

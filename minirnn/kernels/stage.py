@@ -158,7 +158,10 @@ class _StageEmitter:
 
 
 class _Equations:
-    """Evaluates nodes on vectors; a product that feeds one sum only becomes a fused multiply-add."""
+    """Evaluates nodes on vectors; a product that feeds only one sum becomes a fused multiply-add.
+
+    Which sums are fused follows from the graph alone, so that all rows have the same bits.
+    """
 
     def __init__(
         self, emitter: _StageEmitter, roots: list[Symbol], address: Any, accumulator: Any,
