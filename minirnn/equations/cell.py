@@ -1,7 +1,10 @@
 """A cell: its equations traced into a graph, and checked."""
 
+import importlib
 import inspect
 import keyword
+import pickle
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +52,16 @@ class Cell:
     def __deepcopy__(self, memo: Any) -> "Cell":
         return self
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        """Pickle a cell as the module-level variable that it is, as functions are."""
+        module = self.function.__module__
+        if getattr(sys.modules.get(module), self.name, None) is not self:
+            raise pickle.PicklingError(
+                f"cell {self.name!r}: only a cell that is a variable of this name in module "
+                f"{module} can be pickled; define it there, or save the layer's state_dict"
+            )
+        return _find, (module, self.name)
+
     @property
     def biased(self) -> tuple[str, ...]:
         """The blocks of the recurrent matrix that have a bias, in order."""
@@ -73,6 +86,11 @@ class Cell:
         biases = {0: 0, 1: len({*self.gates, *self.biased}), 2: len(self.gates) + len(self.biased)}
         weights = len(self.gates) * hidden_size * input_size + recurrent
         return weights + (len(self.vectors) + biases[bias]) * hidden_size
+
+
+def _find(module: str, name: str) -> Cell:
+    found: Cell = getattr(importlib.import_module(module), name)
+    return found
 
 
 class _Leaves:
