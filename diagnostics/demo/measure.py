@@ -77,7 +77,7 @@ def _training(run: Trained, corpus: Corpus, settings: Settings, x: Any, y: Any) 
         flow_steps=run.flow_steps,
         stopped=run.stopped,
         prompt=corpus.prompt,
-        sample=_sample(run.model, corpus, settings),
+        sample=_sample(run.model, corpus, settings) if np.isfinite(losses).all() else "",
     )
 
 

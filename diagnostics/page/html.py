@@ -94,7 +94,7 @@ def _objections(report: Report) -> list[list[Verdict]]:
 def _legend(report: Report) -> str:
     lines = {
         "R1": f"R1: what is left of a gradient {_lags(report)} (the lag gain); warn below "
-        f"{short(VANISHING_WARN)}, fail below {short(VANISHING_FAIL)}.",
+        f"{short(VANISHING_WARN, 1)}, fail below {short(VANISHING_FAIL)}.",
         "R2": f"R2: the same; warn above {short(EXPLODING_WARN)}, fail above "
         f"{short(EXPLODING_FAIL)} or when a gradient was not finite.",
         "R9": f"R9: the fraction of steps clipped; warn above {CLIPPED_WARN:.0%}, fail above "

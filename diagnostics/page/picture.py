@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from diagnostics.numbers import short
+from diagnostics.numbers import decade, short
 from diagnostics.page.svg import SERIES
 from diagnostics.report import Subject
 
@@ -84,7 +84,8 @@ def decades(axes: Axes, which: str = "y", most: int = 6) -> None:
     inside = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
     if inside >= 2:
         axis.set_major_locator(LogLocator(base=10.0, numticks=most))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: decade(round(math.log10(value)))))
     else:
         axis.set_major_locator(LogLocator(base=10.0, subs=(1.0, 2.0, 5.0), numticks=most))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value, 1)))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value, 1)))

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-WIDTH = 5.4  # inches: at 72 units per inch one unit is about one CSS pixel on a phone
+WIDTH = 4.8  # inches: at 72 units per inch one unit is about one CSS pixel on a phone
 
 INK, MUTED, GRID = "#010203", "#010204", "#010205"
 SERIES = ("#010210", "#010211", "#010212", "#010213", "#010214", "#010215")

@@ -1,0 +1,143 @@
+"""The demo at toy size: what it trains, what it records, and that it repeats bit for bit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diagnostics.__main__ import main
+from diagnostics.demo import settings as demo_settings
+from diagnostics.demo.corpus import read, unseen_batch
+from diagnostics.demo.run import demo
+from diagnostics.demo.settings import Settings, variants
+from diagnostics.demo.train import learning_rate, train
+from diagnostics.page.html import render
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Settings of a second or two."""
+    path = tmp_path_factory.mktemp("text") / "rhyme.txt"
+    path.write_text("Twinkle, twinkle, little star,\nHow I wonder what you are!\n" * 40)
+    return Settings(
+        text=str(path),
+        training_steps=12,
+        steps=16,
+        need_lag=8,
+        batch=4,
+        hidden_size=8,
+        embedding_size=4,
+        sample_length=30,
+        unseen_sequences=10,
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_cell(monkeypatch):
+    """Train the vanilla network only: its kernels are the quickest to compile."""
+    monkeypatch.setattr(demo_settings, "CELLS", ("rnn",))
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny):
+    return read(tiny)
+
+
+def silent(*_):
+    pass
+
+
+def test_every_cell_runs_with_and_without_clipping(monkeypatch, tiny):
+    monkeypatch.setattr(demo_settings, "CELLS", ("rnn", "lstm", "gru"))
+    assert [(cell, norm is not None) for _, cell, norm in variants(tiny)] == [
+        ("rnn", True), ("rnn", False), ("lstm", True), ("lstm", False), ("gru", True),
+        ("gru", False),
+    ]  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tiny):
+    first, second = demo(tiny), demo(tiny)
+    assert first.json() == second.json()
+    assert render(first) == render(second)
+    assert demo(replace(tiny, seed=1)).json() != first.json()
+
+
+def test_both_runs_of_a_cell_start_from_the_same_model_and_text(tiny, corpus):
+    clipped = train("rnn", tiny.max_norm, corpus, tiny, silent)
+    free = train("rnn", None, corpus, tiny, silent)
+    assert clipped.loss[0] == free.loss[0]
+    np.testing.assert_array_equal(clipped.flow[0], free.flow[0])
+
+
+def test_what_is_recorded_fits_together(tiny, corpus):
+    steps = []
+    run = train("rnn", 0.01, corpus, tiny, lambda step, *_: steps.append(step))
+    assert steps == list(range(1, 13)) and len(run.loss) == len(run.clips) == 12
+    assert run.flow.shape == (3, tiny.steps + 1)
+    np.testing.assert_array_equal(run.flow_steps, [0, 5, 10])
+    assert all(clip.post <= 0.01 * (1 + 1e-6) for clip in run.clips)
+    assert all(clip.norm > 0.01 for clip in run.clips)
+
+
+def test_a_run_whose_gradient_is_not_finite_stops_and_fails_r2(tiny):
+    report = demo(replace(tiny, learning_rate=1e39))
+    training = report["rnn, unclipped", "training"]
+    assert training.stopped.startswith("stopped at training step")
+    assert "a gradient was not finite" in training.stopped
+    judged = [v for v in report.verdicts if v.subject == "rnn, unclipped" and v.rule == "R2"]
+    assert [verdict.level for verdict in judged] == ["fail"]
+    assert "stopped at training step" in render(report)
+
+
+def test_unseen_text_is_not_trained_on(tiny, corpus):
+    text = Path(tiny.text).read_text(encoding="utf-8")
+    cut = len(corpus.training)
+    assert corpus.vocabulary.decode(corpus.training) == text[:cut]
+    assert corpus.vocabulary.decode(corpus.unseen) == text[cut:]
+    x, y = unseen_batch(corpus, tiny)
+    assert x.shape == y.shape == (tiny.steps, tiny.unseen_sequences)
+    np.testing.assert_array_equal(x[1:], y[:-1])
+
+
+def test_the_prompt_begins_a_line_of_the_unseen_text(tiny, corpus):
+    unseen = corpus.vocabulary.decode(corpus.unseen)
+    assert f"\n{corpus.prompt}" in unseen
+
+
+def test_a_text_that_is_too_short_is_an_error(tiny, tmp_path):
+    (tmp_path / "short.txt").write_text("abc" * 50)
+    with pytest.raises(ValueError, match=r"the text must have at least 238 characters, got 150"):
+        demo(replace(tiny, text=str(tmp_path / "short.txt")))
+
+
+def test_the_learning_rate_is_constant_first_and_a_tenth_at_last():
+    settings = Settings(training_steps=100, learning_rate=2.0)
+    assert [learning_rate(step, settings) for step in (0, 49, 50)] == [2.0, 2.0, 2.0]
+    assert learning_rate(75, settings) == pytest.approx(1.1)
+    assert learning_rate(100, settings) == pytest.approx(0.2)
+
+
+def test_timings_are_in_the_report_only_when_asked_for(tiny):
+    assert demo(tiny).seconds == {}
+    assert "train rnn, clipped" in demo(tiny, timings=True).seconds
+
+
+def test_the_command_writes_the_page_and_says_where(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo_settings.Settings, "__init__", _with_defaults_of(tiny))
+    out = tmp_path / "report.html"
+    assert main(["demo", "--text", tiny.text, "--out", str(out), "--fail-on", "R9"]) in (0, 1)
+    streams = capsys.readouterr()
+    assert streams.out.splitlines()[-1] == f"report: {out}"
+    assert "rnn, clipped: loss" in streams.err
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def _with_defaults_of(tiny):
+    """Settings as the command line makes them, at toy size."""
+    make = Settings.__init__
+
+    def init(self, **given):
+        make(self, **{name: getattr(tiny, name) for name in tiny.__dataclass_fields__} | given)
+
+    return init
