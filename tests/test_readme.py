@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.M | re.S)
+TEXT = README.read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.M | re.S)
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +29,14 @@ def test_the_first_block_has_ten_lines_and_prints_a_gradient(capsys):
     assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) <= 10
     assert np.abs(names["lstm"].weight_hh_l0.grad).max() > 0
     assert capsys.readouterr().out.splitlines()[0] == "(128, 32)"
+
+
+def test_every_file_that_the_readme_names_exists():
+    for name in re.findall(r"`((?:minirnn|diagnostics|tests)/[\w./]+)`", TEXT):
+        assert (README.parent / name).exists(), name
+
+
+def test_every_target_that_the_readme_names_is_in_the_makefile():
+    makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"`make (\w+)", TEXT):
+        assert re.search(rf"^{target}:", makefile, re.M), target
