@@ -39,6 +39,7 @@ class _Planner:
         self.gate_nodes = gate_nodes(cell)
         self.level |= levels(self.gate_nodes.values())
         self.saved: dict[Symbol, int] = {}  # in order
+        self.means = {n: i for i, n in enumerate(n for n in self.order if n.op == "mean")}
 
     def plan(self) -> Plan:
         cell = self.cell
@@ -57,8 +58,7 @@ class _Planner:
             saved=tuple(self.saved), forward=forward, backward=backward, drain=drain,
             operands=self.operands,
             gate_slots={k: s for k, n in self.gate_nodes.items() if (s := self._place(n))},
-            pulls=pulls,
-            means=any(n.op == "mean" for n in (*self.order, *postorder(list(adjoints.values())))),
+            pulls=pulls, means=len(self.means), backward_means=self.backward_means,
         )  # fmt: skip
         object.__setattr__(made, "digest", digest(made))
         return made
@@ -92,6 +92,8 @@ class _Planner:
         if node.op == "leaf":
             kind, name = node.args
             return None if kind in ("wx", "time") else Slot(f"{kind}.{name}")
+        if node in self.means:
+            return Slot(f"mean.{self.means[node]}")
         if node in self.states:
             return Slot(f"next.{self.states[node]}")
         if node in self.operand_of:
@@ -142,6 +144,7 @@ class _Planner:
         cell = self.cell
         roots = [(Slot(f"next.{k}"), n) for k, n in zip(cell.state, cell.outputs, strict=True)]
         roots += [(Slot(f"operand.{i}"), n) for i, n in enumerate(self.operands)]
+        roots += [(Slot(f"sum.{i}"), n.args[0]) for n, i in self.means.items()]
         count = 1 + max(max(0, self.level[n]) for _, n in roots)
         stages: list[Stage] = []
         for level in range(count):
@@ -173,6 +176,8 @@ class _Planner:
                 sources[node] = self._wx_slot(node.args[1], "x")
             elif node.op == "leaf" and node.args[0] != "time":
                 sources[node] = Slot(f"{node.args[0]}.{node.args[1]}")
+            elif node in self.means:
+                sources[node] = Slot(f"mean.{self.means[node]}")
             elif -1 < self.level[node] < level and (slot := self._place(node)):
                 sources[node] = slot
             elif self.level[node] < level and node.op in KEPT:
@@ -180,7 +185,12 @@ class _Planner:
                 sources[node] = Slot("saved", self.saved[node], len(self.saved))
             else:
                 stack.extend(node.operands)
-        return Stage(tuple(g.index for g in groups), accumulators, sources, tuple(stores))
+        means = tuple(
+            (f"sum.{i}", f"mean.{i}") for n, i in self.means.items() if self.level[n] == level
+        )
+        return Stage(
+            tuple(g.index for g in groups), accumulators, sources, tuple(stores), means=means
+        )
 
     def _wx_slot(self, gate: str, buffer: str) -> Slot:
         for s, names in enumerate(self.segments):
@@ -243,7 +253,14 @@ class _Planner:
         ]
         level = levels([n for _, n in (*roots, *inner)] + list(seeds.values()), forward)
         pulls = sorted((n for n in level if n.op == "pull"), key=lambda n: (level[n], n.args[0]))
-        pull_of = {n: i for i, n in enumerate(pulls)}
+        slots = {n: Slot(f"pull.{i}") for i, n in enumerate(pulls)}
+        fresh = sorted(
+            (n for n in level if n.op == "mean" and n not in forward), key=lambda n: level[n]
+        )
+        mean_of = {n: i for i, n in enumerate(fresh)}
+        self.backward_means = len(mean_of)
+        roots = roots + [(Slot(f"bsum.{i}"), n.args[0]) for n, i in mean_of.items()]
+        slots |= {n: Slot(f"bmean.{i}") for n, i in mean_of.items()}
         last = max(0, *level.values())
         of = {g.blocks: g for g in self.groups}
         kept: dict[Symbol, Slot] = {}  # values of this pass that a later stage reads
@@ -267,9 +284,12 @@ class _Planner:
                 watched += [(s, n) for n, s in arriving.items() if n not in kept]
             stores += [(s, n) for n, s in kept.items() if max(0, level[n]) == index]
             sources = self._backward_sources(index, level, acc, [*stores, *watched], arriving, kept,
-                                             pull_of, forward)  # fmt: skip
+                                             slots, forward)  # fmt: skip
+            means = tuple(
+                (f"bsum.{i}", f"bmean.{i}") for n, i in mean_of.items() if level[n] == index
+            )
             return Stage(
-                tuple(g.index for g in groups), acc, sources, tuple(stores), tuple(watched)
+                tuple(g.index for g in groups), acc, sources, tuple(stores), tuple(watched), means
             )
 
         while True:
@@ -287,7 +307,7 @@ class _Planner:
     def _backward_sources(
         self, index: int, level: dict[Symbol, int], acc: dict[Symbol, tuple[int, int]],
         stores: list[tuple[Slot, Symbol]], arriving: dict[Symbol, Slot], kept: dict[Symbol, Slot],
-        pull_of: dict[Symbol, int], forward: frozenset[Symbol],
+        slots: dict[Symbol, Slot], forward: frozenset[Symbol],
     ) -> dict[Symbol, Slot]:  # fmt: skip
         sources: dict[Symbol, Slot] = {}
         stack, seen = [n for _, n in stores], set()
@@ -302,8 +322,10 @@ class _Planner:
                 sources[node] = Slot(f"{node.args[0]}.{node.args[1]}")
             elif index > 0 and node in arriving:
                 kept[node] = sources[node] = arriving[node]
+            elif node.op == "mean":
+                sources[node] = slots[node]
             elif node.op == "pull":  # of an earlier stage
-                kept[node] = sources[node] = Slot(f"pull.{pull_of[node]}")
+                kept[node] = sources[node] = slots[node]
             else:
                 stack.extend(node.operands)
         return sources

@@ -17,6 +17,8 @@ of units, ``members`` vectors side by side. Their names:
 ``dx.s du.g``   backward: derivatives by wx.k of segment s, by u.k @ v of group g
 ``dp.k``        backward: derivative by vector parameter k, row by row
 ``pull.i``      backward: a product of an earlier stage that a later one reads again
+``sum.i``       the i-th vector whose mean over the units is taken; ``mean.i`` that mean, one number
+                a row; ``bsum.i`` and ``bmean.i`` the same for means of the backward pass
 ==============  =================================================================================
 """
 
@@ -59,7 +61,8 @@ class Stage:
 
     ``groups``: the products, as indices of groups; ``accumulators``: node -> (position among this
     stage's groups, member); ``sources``: node -> slot it is loaded from; ``stores``: (slot, node);
-    ``watched``: stores that only a watched pass makes.
+    ``watched``: stores that only a watched pass makes; ``means``: pairs of buffers, each row's mean
+    over the first is written to the second before the stage begins.
     """
 
     groups: tuple[int, ...]
@@ -67,6 +70,7 @@ class Stage:
     sources: dict[Symbol, Slot]
     stores: tuple[tuple[Slot, Symbol], ...]
     watched: tuple[tuple[Slot, Symbol], ...] = ()
+    means: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +93,8 @@ class Plan:
     operands: tuple[Symbol, ...]
     gate_slots: dict[str, Slot]
     pulls: int
-    means: bool
+    means: int
+    backward_means: int
     digest: str = field(default="")
 
 
@@ -107,7 +112,7 @@ def digest(made: Plan) -> str:
 
     text: list[str] = [repr((made.cell.gates, made.cell.state, made.segments, made.shared))]
     for stage in (*made.forward, *made.backward, made.drain):
-        text.append(f"stage {stage.groups}")
+        text.append(f"stage {stage.groups} {stage.means}")
         for node, where in (*stage.accumulators.items(), *stage.sources.items()):
             number_of = write(node)
             text.append(f"{number_of}<-{where}")

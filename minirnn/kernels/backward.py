@@ -67,6 +67,10 @@ class _Backward:
         self.dp = {n: take((rows.count, k.padded), dtype) for n in k.cell.vectors}
         places |= {f"dp.{n}": (b, 1) for n, b in self.dp.items()}
         places |= {f"pull.{i}": (take((alive, k.padded), dtype), 1) for i in range(k.plan.pulls)}
+        means = take((alive, max(1, k.plan.backward_means)), dtype)
+        for i in range(k.plan.backward_means):
+            places[f"bmean.{i}"] = (means[:, i : i + 1], 1)
+            places[f"bsum.{i}"] = (take((alive, k.padded), dtype), 1)
         clocks: dict[str, int] = {}
         self.carry: dict[str, np.ndarray] = {}
         self.inner: dict[str, np.ndarray] = {}

@@ -61,6 +61,8 @@ def buffers(plan: Plan, which: int) -> tuple[str, ...]:
             names[slot.buffer] = None
         for slot, _ in (*stage.stores, *stage.watched):
             names[slot.buffer] = None
+        for pair in stage.means:
+            names |= dict.fromkeys(pair)
         for g in stage.groups:
             names[operand_of(plan, which, stage, g)] = None
     return tuple(names)

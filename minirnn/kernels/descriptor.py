@@ -10,9 +10,13 @@ from minirnn.kernels.cellkernel import CellKernel, Packed
 from minirnn.kernels.rows import GATE, GATE_NEXT, NEXT, PREV, STILL, Rows
 from minirnn.kernels.tile import tile_address
 
-_CLOCKS = {"x": GATE, "saved": GATE, "prev": PREV, "next": NEXT, "below": NEXT, "operand": GATE,
-           "p": STILL, "dx": GATE, "du": GATE, "dx_next": GATE_NEXT, "du_next": GATE_NEXT,
-           "dp": GATE, "dbelow": NEXT, "pull": STILL}  # fmt: skip
+# What each kind of buffer follows through time; carry, carried, inner and ext are told per pass.
+_CLOCKS = {
+    **dict.fromkeys(("x", "saved", "operand", "mean", "dx", "du", "dp"), GATE),
+    **dict.fromkeys(("next", "below", "dbelow"), NEXT),
+    **dict.fromkeys(("dx_next", "du_next"), GATE_NEXT),
+    "prev": PREV,
+}  # all others stand still
 _THREAD_FLOPS = 4e5  # a pass of less work than this runs in one thread
 
 
@@ -42,10 +46,11 @@ class Descriptor:
                 table.append((array.ctypes.data, STILL, 0, block))
             else:
                 clock = STILL if kind in still else clock
-                block = members * k.lanes * k.dtype.itemsize
+                block = 0 if kind.endswith("mean") else members * k.lanes * k.dtype.itemsize
                 table.append((array.ctypes.data, clock, array.strides[0], block))
-        self.table = np.array(table, np.int64)
         count = threads.available()
+        self.table = np.repeat(np.array(table, np.int64)[None], count, axis=0)
+        self._private_means(which, rows)
         self.now = np.zeros((count, max(1, len(names)) * 3 + 8), np.int64)
         self.head = np.zeros((count, 16), np.int64)
         table_of_weights = k.weights_table(weights, which)
@@ -57,11 +62,27 @@ class Descriptor:
         self.columns = k.columns[which]
         self.clocks, self.alive = rows.clocks, rows.alive
         self.counter = np.zeros(32, np.int64)
-        self.set(STEPS=rows.steps, STAGES=len(self.columns), BUFFERS=len(names), TABLE=self.table,
+        self.set(STEPS=rows.steps, STAGES=len(self.columns), BUFFERS=len(names),
+                 TABLE=self.table, TABLE_STRIDE=self.table.strides[0],
                  NOW=self.now, NOW_STRIDE=self.now.strides[0], HEADS=self.head,
                  HEAD_STRIDE=self.head.strides[0], CLOCKS=self.clocks, ALIVE=self.alive,
                  COLUMNS=self.columns, COUNTER=self.counter.ctypes.data + 128, FIRST=0,
                  LAST=rows.steps, START=start)  # fmt: skip
+
+    def _private_means(self, which: int, rows: Rows) -> None:
+        """Give every thread but the first its own place for the means that this pass computes.
+
+        Each computes all rows' means, so that none waits for another; the first one's are kept.
+        """
+        dtype, names = self.kernel.dtype, self.kernel.buffers[which]
+        made = {to for s in celltype.stages(self.kernel.plan, which) for _, to in s.means}
+        for i, name in enumerate(names):
+            if name in made:
+                private = np.empty((len(self.table), max(1, len(rows.order))), dtype)
+                self.held.append(private)
+                for thread in range(1, len(self.table)):
+                    address = private[thread].ctypes.data
+                    self.table[thread, i] = (address, STILL, dtype.itemsize, 0)
 
     def set(self, **words: Any) -> None:
         """Write words of the block by name; of an array its address."""

@@ -48,6 +48,9 @@ class Run:
         self.operands = [
             kept.take((rows.count if keep else alive, k.padded), dtype) for _ in k.plan.operands
         ]
+        means = max(1, k.plan.means)
+        self.means = kept.take((rows.count if keep else alive, means), dtype)
+        self.sums = [self.scratch.take((alive, k.padded), dtype) for _ in range(k.plan.means)]
         self.saved = saved
         self.keep = keep
         self._forward(x_rows)
@@ -67,6 +70,7 @@ class Run:
         places |= {f"operand.{i}": (b, 1) for i, b in enumerate(self.operands)}
         places |= {f"p.{n}": (b, 1) for n, b in k.vector_buffers(self.weights).items()}
         places["saved"] = (self.saved, len(k.plan.saved))
+        places |= {f"mean.{i}": (self.means[:, i : i + 1], 1) for i in range(k.plan.means)}
         return places
 
     def segments(self, kind: str, buffer: np.ndarray) -> dict[str, tuple[np.ndarray, int]]:
@@ -84,7 +88,8 @@ class Run:
         if not rows.count:
             return
         places = self.places() | self.segments("x", x_rows)
-        still = () if self.keep else ("saved", "operand")
+        places |= {f"sum.{i}": (b, 1) for i, b in enumerate(self.sums)}
+        still = () if self.keep else ("saved", "operand", "mean")
         job = product.rows_job(
             k.dtype.name, self.inputs, self.inputs.shape[1], k.input_panels(self.weights),
             x_rows.shape[1], x_rows,

@@ -13,18 +13,18 @@ from minirnn.kernels.stage import run_backward, run_drain, run_forward
 # The integers that describe a pass, by position (times 8: their addresses).
 (STEPS, STAGES, BUFFERS, TABLE, NOW, NOW_STRIDE, HEADS, HEAD_STRIDE, CLOCKS, ALIVE, COLUMNS,
  COUNTER, BEFORE, BEFORE_COUNT, AFTER, AFTER_COUNT, SCRATCH, SCRATCH_STRIDE, FIRST, LAST, START,
- ARRIVED) = range(0, 22 * 8, 8)  # fmt: skip
-WORDS = 22
+ ARRIVED, TABLE_STRIDE) = range(0, 23 * 8, 8)  # fmt: skip
+WORDS = 23
 _STEP = HEAD["step"]
 
 
 @kernel
-def _tell(d, now, head, t):  # type: ignore[no-untyped-def]
+def _tell(d, now, head, t, thread):  # type: ignore[no-untyped-def]
     """Write where each buffer is at step t.
 
     A buffer's entry in the table: base, clock, row stride, block stride.
     """
-    table = load(d + TABLE)
+    table = load(d + TABLE) + thread * load(d + TABLE_STRIDE)
     clocks = load(d + CLOCKS)
     line = (load(d + STEPS) + 1) * 8
     for i in range(load(d + BUFFERS)):
@@ -48,7 +48,7 @@ def forward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
     if threads > 1:
         barrier(load(d + COUNTER), arrivals)
     for t in range(load(d + FIRST), load(d + LAST)):
-        _tell(d, now, head, t)
+        _tell(d, now, head, t, thread)
         rows = load(load(d + ALIVE) + t * 8)
         for stage in range(load(d + STAGES)):
             columns = load(load(d + COLUMNS) + stage * 8)
@@ -68,7 +68,7 @@ def backward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
     alive = load(d + ALIVE)
     arrivals = 0
     for t in range(load(d + LAST) - 1, load(d + FIRST) - 1, -1):
-        _tell(d, now, head, t)
+        _tell(d, now, head, t, thread)
         rows = load(alive + t * 8)
         older = 0 if load(d + ARRIVED) else load(alive + (t + 1) * 8)  # rows with a step after t
         for stage in range(load(d + STAGES)):
@@ -92,7 +92,7 @@ def arrive(cell, d, thread, threads):  # type: ignore[no-untyped-def]
     head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
     alive = load(d + ALIVE)
     t = load(d + FIRST)
-    _tell(d, now, head, t)
+    _tell(d, now, head, t, thread)
     older = load(alive + (t + 1) * 8)
     rows = older if t < 0 else load(alive + t * 8)
     columns = load(load(d + COLUMNS))

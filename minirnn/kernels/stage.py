@@ -72,6 +72,8 @@ class _StageEmitter:
         self.hidden = self.word(self.head, HEAD["hidden"])
         self.watched = b.icmp_signed("!=", self.word(self.head, HEAD["watched"]), I64(0))
         blocks = self.word(self.head, HEAD["blocks"])
+        for source, target in self.stage.means:
+            self._mean(source, target, blocks, row0, row1)
         with cgutils.for_range(b, b.sub(last, first)) as column:
             unit = b.mul(b.add(first, column.index), I64(self.units))
             left = b.sub(blocks, unit)
@@ -85,6 +87,24 @@ class _StageEmitter:
                 self._products(b.add(first, column.index), count, row, high, product)
                 with cgutils.for_range(b, high) as i, cgutils.for_range(b, count) as q:
                     self._equations(b.add(row, i.index), b.add(unit, q.index), i.index, q.index)
+
+    def _mean(self, source: str, target: str, blocks: Any, row0: Any, row1: Any) -> None:
+        """Write each row's mean over the units of a buffer, whose padding holds zeros."""
+        b, v = self.b, self.v
+        start, stride, block = (self.of(source, w) for w in (ADDRESS, ROW, BLOCK))
+        to, to_stride = self.of(target, ADDRESS), self.of(target, ROW)
+        count = b.sitofp(self.hidden, v.scalar)
+        total = cgutils.alloca_once(b, v.type)
+        with cgutils.for_range(b, b.sub(row1, row0)) as r:
+            row = b.add(row0, r.index)
+            at = b.add(start, b.mul(row, stride))
+            b.store(v.const(0.0), total)
+            with cgutils.for_range(b, blocks) as j:
+                part = v.load(b.add(at, b.mul(j.index, block)))
+                b.store(b.fadd(b.load(total), part), total)
+            mean = b.fdiv(v.sum_lanes(b.load(total)), count)
+            place = v.pointer(b.add(to, b.mul(row, to_stride)), v.scalar)
+            b.store(mean, place, align=v.size)
 
     def _products(self, column: Any, count: Any, row: Any, high: Any, product: Any) -> None:
         """Fill the accumulators: (height, units * members) vectors, group after group."""
@@ -143,7 +163,9 @@ class _StageEmitter:
         values = [equations.value(n) for n in roots]
         left = b.sub(self.hidden, b.mul(unit, I64(v.lanes)))
         for (slot, _), value in zip(self.stage.stores, values, strict=True):
-            if slot.buffer.startswith(("dx", "du")):  # units beyond H must not enter later sums
+            if slot.buffer.startswith(
+                ("dx", "du", "sum", "bsum")
+            ):  # units beyond H must not enter later sums
                 value = v.keep_lanes(value, left)
             v.store(value, address(slot))
         if self.stage.watched:
@@ -190,7 +212,11 @@ class _Equations:
         """Return the vector that holds a node's value, emitting what it takes."""
         if node not in self.memo:
             if node in self.stage.sources:
-                self.memo[node] = self.v.load(self.address(self.stage.sources[node]))
+                slot = self.stage.sources[node]
+                address = self.address(slot)
+                one = slot.buffer.startswith(("mean", "bmean"))  # one number a row
+                v = self.v
+                self.memo[node] = v.splat(v.load_scalar(address)) if one else v.load(address)
             elif node in self.stage.accumulators:
                 self.memo[node] = self.accumulator(*self.stage.accumulators[node])
             else:

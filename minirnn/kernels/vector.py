@@ -80,6 +80,19 @@ class Vector:
         limits = self.b.shuffle_vector(first, ir.Constant(self.ints, ir.Undefined), zeros)
         return self.b.select(self.b.icmp_signed("<", lane, limits), value, self.const(0.0))
 
+    def sum_lanes(self, x: Any) -> Any:
+        """Return the sum over the lanes, by halves: always in the same order."""
+        width = self.lanes
+        undefined = ir.Constant(self.type, ir.Undefined)
+        while width > 1:
+            width //= 2
+            order = [i + width if i < width else 0 for i in range(self.lanes)]
+            moved = self.b.shuffle_vector(
+                x, undefined, ir.Constant(ir.VectorType(I32, self.lanes), order)
+            )
+            x = self.b.fadd(x, moved)
+        return self.b.extract_element(x, I32(0))
+
     def where(self, condition: Any, a: Any, b: Any) -> Any:
         return self.b.select(condition, a, b)
 

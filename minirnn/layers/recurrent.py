@@ -9,7 +9,6 @@ from minirnn import cells
 from minirnn.engine import Tensor, concat, no_grad, stack
 from minirnn.engine.random import generator
 from minirnn.equations import Cell
-from minirnn.equations.plan import plan
 from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.layers import arguments, reference
 from minirnn.layers import init as initialisers
@@ -230,7 +229,7 @@ class Recurrent(Module):
     ) -> tuple[Tensor, ...]:
         """Run one level and direction, fused or by the reference."""
         watched = bool(self._watchers)
-        if JIT_DISABLED or reference.forced() or plan(self.cell).means:
+        if JIT_DISABLED or reference.forced():
             outputs = reference.run_reference(run)
             if watched:
                 shown = views[place] = ReferenceView(run)
