@@ -12,7 +12,7 @@ import pytest
 import minirnn
 from minirnn.layers.reference import use_reference
 from tests.conformance import harness
-from tests.conformance.harness import TOLERANCE, assert_close, assert_same_bits
+from tests.conformance.harness import assert_agrees, assert_same_bits
 
 
 def fused_forward_and_backward_equal_the_reference(cell, case, dtype):
@@ -22,7 +22,7 @@ def fused_forward_and_backward_equal_the_reference(cell, case, dtype):
     fused = harness.run(layer, data, case.lengths)
     with use_reference():
         expected = harness.run(layer, data, case.lengths)
-    harness.assert_all_close(fused, expected, TOLERANCE[dtype])
+    harness.assert_all_agree(fused, expected, dtype)
 
 
 def splitting_a_sequence_changes_nothing(cell, case, dtype):
@@ -50,7 +50,7 @@ def splitting_a_sequence_changes_nothing(cell, case, dtype):
         assert_same_bits(value.numpy(), whole[f"state.{k}"], k)
     # Weight gradients are sums over steps, here taken in two parts.
     for name, value in harness.gradients(layer, x, state0).items():
-        assert_close(value, whole[name], TOLERANCE[dtype], name)
+        assert_agrees(value, whole[name], dtype, name)
 
 
 def rows_of_a_batch_are_independent_bit_for_bit(cell, case, dtype):
@@ -107,9 +107,9 @@ def each_row_with_a_length_equals_its_own_short_run(cell, case, dtype):
             start = harness.pack(tuple(s[:, b : b + 1] for s in data.state0))
             alone, end = layer(data.x[:n, b : b + 1], start)
             # Another B may take its sums in another order: rounding.
-            assert_close(output.numpy()[:n, b], alone.numpy()[:, 0], TOLERANCE[dtype], "output")
+            assert_agrees(output.numpy()[:n, b], alone.numpy()[:, 0], dtype, "output")
             for full, one in zip(harness.unpack(state), harness.unpack(end), strict=True):
-                assert_close(full.numpy()[:, b], one.numpy()[:, 0], TOLERANCE[dtype], "state")
+                assert_agrees(full.numpy()[:, b], one.numpy()[:, 0], dtype, "state")
 
 
 def an_empty_sequence_or_batch_gives_empty_results(cell, case, dtype):

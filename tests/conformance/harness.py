@@ -14,6 +14,8 @@ from tests.strategies import Case
 # Relative to the largest entry of each array. float64: rounding of at most some hundred operations
 # a step over at most ten steps; float32: the bound that the project promises against PyTorch.
 TOLERANCE = {"float64": 1e-11, "float32": 2e-5}
+# Gradients are sums of terms of order 1, which may cancel: below this, rounding is absolute.
+SMALL = 0.1
 KERNELS_OFF = bool(numba.config.DISABLE_JIT)
 
 
@@ -114,13 +116,13 @@ def parameters(layer, suffix="_l0"):
     }
 
 
-def assert_close(actual, expected, tolerance, name=""):
-    """Compare arrays relative to the largest entry of ``expected``."""
+def assert_close(actual, expected, tolerance, name="", small=0.0):
+    """Compare arrays relative to the largest entry of ``expected``, or to ``small``."""
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert actual.shape == expected.shape, (name, actual.shape, expected.shape)
     if actual.size == 0:
         return
-    scale = np.abs(expected).max() or 1.0
+    scale = max(np.abs(expected).max(), small) or 1.0
     error = np.abs(actual - expected).max() / scale
     assert error <= tolerance, f"{name}: relative error {error:.2e} exceeds {tolerance:.0e}"
 
@@ -132,6 +134,18 @@ def assert_all_close(actual, expected, tolerance):
         assert_close(actual[name], value, tolerance, name)
 
 
+def assert_agrees(actual, expected, dtype, name=""):
+    """Compare what two ways of computing give in a dtype."""
+    assert_close(actual, expected, TOLERANCE[str(dtype)], name, SMALL)
+
+
+def assert_all_agree(actual, expected, dtype):
+    """The same for two dicts of arrays, name by name."""
+    assert list(actual) == list(expected)
+    for name, value in expected.items():
+        assert_agrees(actual[name], value, dtype, name)
+
+
 def assert_same_bits(actual, expected, name=""):
     """Compare arrays bit by bit; +0 and -0 count as equal, NaN equals NaN.
 
@@ -139,7 +153,7 @@ def assert_same_bits(actual, expected, name=""):
     the whole product: there, up to rounding.
     """
     if KERNELS_OFF:
-        return assert_close(actual, expected, TOLERANCE[str(np.asarray(expected).dtype)], name)
+        return assert_agrees(actual, expected, np.asarray(expected).dtype, name)
     return np.testing.assert_array_equal(np.asarray(actual), np.asarray(expected), err_msg=name)
 
 
