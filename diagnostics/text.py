@@ -14,14 +14,17 @@ MAX_LINES = 25
 
 
 def summary(report: "Report") -> str:
-    """Title, count by level, then one line per verdict, the worst first."""
-    lines = [report.title, tally(report.verdicts)]
+    """Title, count by level, one line per verdict, the worst first, then a remedy per rule."""
     ranked = by_severity(report.verdicts)
-    room = MAX_LINES - len(lines) - 1
-    lines += [_line(verdict) for verdict in ranked[:room]]
+    remedies = {verdict.title: verdict.remedy for verdict in ranked if verdict.remedy}
+    ways_out = [f"way out of {title}: {remedy}" for title, remedy in remedies.items()]
+    lines = [report.title, tally(report.verdicts)]
+    room = MAX_LINES - len(lines) - len(ways_out)
     if len(ranked) > room:
-        lines.append(f"... and {len(ranked) - room} more: report.verdicts has them all")
-    return "\n".join(lines)
+        left_out = len(ranked) - room + 1
+        ways_out.insert(0, f"... and {left_out} more: report.verdicts has them all")
+        ranked = ranked[: room - 1]
+    return "\n".join(lines + [_line(verdict) for verdict in ranked] + ways_out)
 
 
 def by_severity(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -79,5 +82,4 @@ def headline(name: str, quantity: Any) -> str:
 
 def _line(verdict: Verdict) -> str:
     subject = f" [{verdict.subject}]" if verdict.subject else ""
-    remedy = f" -> {verdict.remedy}" if verdict.remedy else ""
-    return f"{verdict.level.upper():<13}{verdict.title}{subject}: {verdict.evidence}{remedy}"
+    return f"{verdict.level.upper():<13}{verdict.title}{subject}: {verdict.evidence}"

@@ -53,6 +53,7 @@ def render(report: Report) -> str:
         pictures=pictures(report),
         samples=_samples(report),
         tables=_tables(report),
+        runs=_runs(report),
         data=embeddable(report),
         short=short,
         judged=_judged,
@@ -135,9 +136,15 @@ def _samples(report: Report) -> list[tuple[str, str, str]]:
     return [(name, run.prompt, run.sample) for name, run in runs if run.sample]
 
 
+def _runs(report: Report) -> list[list[str]]:
+    """Lay the subjects' settings out as a table: the column names, then a row per subject."""
+    columns = list(dict.fromkeys(key for s in report.subjects for key in s.settings))
+    rows = [[s.name, *(s.settings.get(key, "") for key in columns)] for s in report.subjects]
+    return [columns, *rows] if columns else []
+
+
 def _tables(report: Report) -> list[tuple[str, dict[str, str]]]:
     tables = [("Settings", dict(report.settings))]
-    tables += [(s.name, dict(s.settings)) for s in report.subjects if s.settings]
     tables.append(("Machine", dict(report.machine)))
     if report.seconds:
         tables.append(("Seconds", {key: f"{value:.2f}" for key, value in report.seconds.items()}))

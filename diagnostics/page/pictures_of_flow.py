@@ -186,8 +186,8 @@ def heat_map(report: Report) -> Picture | None:
         svg=svg,
         shows=(
             "Each column is one training step, each row a time step of its sequences; bright is "
-            "large. The loss is a mean over steps, so a flat column means that gradients neither "
-            "pile up nor die out on their way back."
+            "large. Bright stripes are steps at which the gradient blew up. A flat column is no "
+            "proof of memory: with a loss at every step the local parts keep the total level."
         ),
         columns=header,
         rows=rows,
