@@ -195,6 +195,8 @@ def _make(
     if (vector_names or numbers) and "p" not in arguments:
         raise CellError("vectors and constants are read through the argument p, which is missing: "
                         "def cell(wx, u, prev, p)")  # fmt: skip
+    if tuple(upper) and not numbers:
+        raise CellError("upper= cuts blocks by the modules of constants=, which is missing")
     idle = _subset("unused", unused, (*gate_names, *blocks))
     made = Cell(
         name=title, gates=gate_names, state=state_names, products=blocks, vectors=vector_names,

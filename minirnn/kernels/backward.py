@@ -25,22 +25,23 @@ class Gradients:
     bias_hh: np.ndarray | None
     vectors: dict[str, np.ndarray]
     state: dict[str, np.ndarray]
+    below: dict[str, np.ndarray]
     buffers: dict[str, np.ndarray]
     lease: Lease
 
 
 def backward(
-    run: Run, d_output: np.ndarray | None, d_final: Arrays, d_rows: Arrays | None = None,
+    run: Run, d_outputs: Arrays, d_final: Arrays, d_rows: Arrays | None = None,
     weights: bool = True, input: bool = True, watch: bool = False, clip: float | None = None,
 ) -> Gradients:  # fmt: skip
     """Run the recurrence backward.
 
-    d_output: (T, B, H), gradient of the first state after every step; d_final: state name ->
+    d_outputs: state name -> (T, B, H), gradients of states after every step; d_final: state name ->
     (B, H); d_rows: state name -> (rows of states, padded), in internal rows. ``weights`` and
     ``input``: whether to form their gradients; ``watch``: keep the gradients of the states;
     ``clip``: scale each sequence's gradient of the states to at most this norm at every step.
     """
-    return _Backward(run, d_output, d_final, d_rows or {}, watch or clip is not None).run(
+    return _Backward(run, d_outputs, d_final, d_rows or {}, watch or clip is not None).run(
         weights, input, clip
     )
 
@@ -49,7 +50,7 @@ class _Backward:
     """One backward pass over a run."""
 
     def __init__(
-        self, run: Run, d_output: np.ndarray | None, d_final: Arrays, d_rows: Arrays, watch: bool
+        self, run: Run, d_outputs: Arrays, d_final: Arrays, d_rows: Arrays, watch: bool
     ) -> None:
         self.forward, self.kernel, self.rows, self.watch = run, run.kernel, run.rows, watch
         self.lease, self.d_final = Lease(), d_final
@@ -67,6 +68,8 @@ class _Backward:
         self.dp = {n: take((rows.count, k.padded), dtype) for n in k.cell.vectors}
         places |= {f"dp.{n}": (b, 1) for n, b in self.dp.items()}
         places |= {f"pull.{i}": (take((alive, k.padded), dtype), 1) for i in range(k.plan.pulls)}
+        self.dbelow = {n: take((rows.count, k.padded), dtype) for n in run.below}
+        places |= {f"dbelow.{n}": (b, 1) for n, b in self.dbelow.items()}
         means = take((alive, max(1, k.plan.backward_means)), dtype)
         for i in range(k.plan.backward_means):
             places[f"bmean.{i}"] = (means[:, i : i + 1], 1)
@@ -88,17 +91,17 @@ class _Backward:
                 places[f"inner.{n}"], clocks[f"inner.{n}"] = (self.inner[n], 1), NEXT
         self.zeros = aligned((k.lanes,), dtype, fill=0.0)
         self.places, self.clocks = places, clocks
-        self._external(d_output, d_rows)
+        self._external(d_outputs, d_rows)
 
-    def _external(self, d_output: np.ndarray | None, d_rows: Arrays) -> None:
+    def _external(self, d_outputs: Arrays, d_rows: Arrays) -> None:
         """Lay out what reaches the states from outside the recurrence."""
         k, rows = self.kernel, self.rows
         self.drain_places, self.drain_clocks = dict(self.places), dict(self.clocks)
         for n in k.cell.state:
             name = f"ext.{n}"
             living = None
-            if n == k.cell.state[0] and d_output is not None:
-                living = d_output.reshape(-1, k.hidden)
+            if n in d_outputs:
+                living = d_outputs[n].reshape(-1, k.hidden)
                 if rows.index is not None:
                     living = living[rows.index]
             if n in d_rows:
@@ -258,11 +261,16 @@ class _Backward:
             made["bias_ih"] = self._unpack_bias(out)
             made["bias_hh"] = self._unpack_recurrent_bias(out, made["bias_ih"])
             vectors = {n: out[f"p.{n}"][:hidden].copy() for n in k.cell.vectors}
+        below = {
+            n: run.scatter(np.ascontiguousarray(b[:, :hidden])) for n, b in self.dbelow.items()
+        }
         buffers = {"dx": self.dx, **{f"du.{g}": b for g, b in self.du.items()}}
         if self.watch:
             buffers |= {f"carry.{n}": b for n, b in self.carry.items()}
             buffers |= {f"inner.{n}": b for n, b in self.inner.items()}
-        return Gradients(x, **made, vectors=vectors, state=state, buffers=buffers, lease=self.lease)
+        return Gradients(
+            x, **made, vectors=vectors, state=state, below=below, buffers=buffers, lease=self.lease
+        )
 
     def _unpack_bias(self, out: dict[str, np.ndarray]) -> np.ndarray:
         k = self.kernel

@@ -12,10 +12,10 @@ from minirnn.kernels.tile import tile_address
 
 # What each kind of buffer follows through time; carry, carried, inner and ext are told per pass.
 _CLOCKS = {
-    **dict.fromkeys(("x", "saved", "operand", "mean", "dx", "du", "dp"), GATE),
-    **dict.fromkeys(("next", "below", "dbelow"), NEXT),
+    **dict.fromkeys(("x", "saved", "operand", "mean", "below", "dx", "du", "dp", "dbelow"), GATE),
     **dict.fromkeys(("dx_next", "du_next"), GATE_NEXT),
     "prev": PREV,
+    "next": NEXT,
 }  # all others stand still
 _THREAD_FLOPS = 4e5  # a pass of less work than this runs in one thread
 

@@ -19,18 +19,19 @@ class Run:
     """One forward pass over a batch.
 
     x: (T, B, I); state: state name -> (B, H); rows: who is alive when; keep: whether a backward
-    pass may follow; start: index of the first step; below: state name -> (T, B, H) or None.
+    pass may follow; start: index of the first step; below: state name -> (T, B, H), the states of
+    the level below after every step, for a cell that reads them.
     """
 
     def __init__(
         self, kernel: CellKernel, weights: Packed, x: np.ndarray, state: Arrays, rows: Rows,
-        keep: bool, start: int = 0,
+        keep: bool, start: int = 0, below: Arrays | None = None,
     ) -> None:  # fmt: skip
         self.kernel, self.weights, self.rows, self.start = kernel, weights, rows, start
         self.x_shape = x.shape
         self.lease = Lease()
         k, lease, dtype = kernel, self.lease, kernel.dtype
-        self.inputs = self._input_rows(x)
+        self.inputs = self._living(x)
         self.scratch = Lease()  # given back right after the pass
         states = len(rows.order) + rows.count
         self.states = {}
@@ -40,9 +41,10 @@ class Run:
             if k.padded != k.hidden:
                 buffer[: len(rows.order), k.hidden :] = 0.0
             self.states[name] = buffer
+        kept = lease if keep else self.scratch
+        self.below = {n: k.to_rows(self._living(s), kept) for n, s in (below or {}).items()}
         columns = len(k.segment_columns)
         x_rows = self.scratch.take((rows.count, columns), dtype)
-        kept = lease if keep else self.scratch
         alive = len(rows.order)
         saved = kept.take((rows.count if keep else alive, len(k.plan.saved) * k.padded), dtype)
         self.operands = [
@@ -56,8 +58,8 @@ class Run:
         self._forward(x_rows)
         self.scratch.release()
 
-    def _input_rows(self, x: np.ndarray) -> np.ndarray:
-        """Return the input's living rows in internal order, (count, I)."""
+    def _living(self, x: np.ndarray) -> np.ndarray:
+        """Return the living rows of a sequence (T, B, C) in internal order, (count, C)."""
         flat = np.ascontiguousarray(x).reshape(-1, x.shape[2])
         if self.rows.index is None:
             return flat
@@ -69,6 +71,7 @@ class Run:
         places = {f"{w}.{n}": (b, 1) for n, b in self.states.items() for w in ("prev", "next")}
         places |= {f"operand.{i}": (b, 1) for i, b in enumerate(self.operands)}
         places |= {f"p.{n}": (b, 1) for n, b in k.vector_buffers(self.weights).items()}
+        places |= {f"below.{n}": (b, 1) for n, b in self.below.items()}
         places["saved"] = (self.saved, len(k.plan.saved))
         places |= {f"mean.{i}": (self.means[:, i : i + 1], 1) for i in range(k.plan.means)}
         return places

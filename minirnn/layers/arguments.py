@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from minirnn.engine import Tensor
 from minirnn.engine.dual import tensor
-from minirnn.equations import Cell, CellError
+from minirnn.equations import Cell
 
 
 def checked_cell(place: str, cell: Any) -> Cell:
@@ -17,17 +17,11 @@ def checked_cell(place: str, cell: Any) -> Cell:
             f"{place}: cell must be a name of minirnn.cells.names() or made with @minirnn.cell, "
             f"got {type(cell).__name__}"
         )
-    for what, used in (("below", "below" in cell.arguments), ("upper=", bool(cell.upper))):
-        if used:
-            raise CellError(
-                f"cell {cell.name!r}: uses {what}, which layers of this version do not run yet; "
-                "write the cell without it"
-            )
     return cell
 
 
 def check_options(
-    place: str, dropout: float, bidirectional: bool, skew: bool, proj_size: int
+    place: str, cell: Cell, dropout: float, bidirectional: bool, skew: bool, proj_size: int
 ) -> None:
     """Check the options of a layer."""
     if not 0.0 <= dropout <= 1.0:
@@ -36,6 +30,11 @@ def check_options(
         raise ValueError(
             f"{place}: skew=True delays each level by a step and has no meaning for a reverse "
             "direction; drop skew or bidirectional"
+        )
+    if skew and "below" in cell.arguments:
+        raise ValueError(
+            f"{place}: cell {cell.name!r} reads the level below after the same step, which "
+            "skew=True does not have yet; drop skew or use another cell"
         )
     if proj_size:
         raise ValueError(

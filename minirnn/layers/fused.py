@@ -40,7 +40,9 @@ def _pack(run: Direction) -> Packed:
                 full[i * size : (i + 1) * size] = bias_hh[at : at + size]
         bias_hh = full
     vectors = {n: arrays[f"vector_{n}"] for n in run.cell.vectors} | run.constants()
-    return Packed(arrays["weight_ih"], arrays["weight_hh"], arrays.get("bias_ih"), bias_hh, vectors)
+    mask = run.upper_mask()
+    weight_hh = arrays["weight_hh"] if mask is None else arrays["weight_hh"] * mask
+    return Packed(arrays["weight_ih"], weight_hh, arrays.get("bias_ih"), bias_hh, vectors)
 
 
 def start_run(run: Direction, packed: Packed, keep: bool) -> Run:
@@ -48,12 +50,14 @@ def start_run(run: Direction, packed: Packed, keep: bool) -> Run:
     kernel: CellKernel = cell_kernel(run.cell, run.dtype.name, run.hidden_size)
     rows = arrange(run.x.shape[0], run.x.shape[1], run.lengths, run.reverse)
     state = {k: s._data for k, s in zip(run.cell.state, run.state, strict=True)}
-    return Run(kernel, packed, run.x._data, state, rows, keep, run.start)
+    below = {k: s._data for k, s in zip(run.cell.state, run.below, strict=False)}
+    return Run(kernel, packed, run.x._data, state, rows, keep, run.start, below)
 
 
 def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple[Tensor, ...]:
     """Run a direction: the output (T, B, H) in the order of x, then the final states (B, H).
 
+    For a cell that reads the level below, its other states after every step (T, B, H) follow.
     view: a `minirnn.layers.views.FusedView` that is told of the passes, or None.
     """
     needs = is_grad_enabled() and any(t.requires_grad for t in run.inputs)
@@ -63,23 +67,28 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
     cell = run.cell
     outputs = [made.output(cell.state[0])]
     outputs += [made.final(k, s._data) for k, s in zip(cell.state, run.state, strict=True)]
+    outputs += [made.output(k) for k in run.sequences]
     if not needs:
         return record(outputs, run.inputs, _no_vjp, name=cell.name)
     wants_x = run.x.requires_grad
     wants_weights = any(p.requires_grad for p in run.parameters.values())
     names = list(run.parameters)
 
-    def vjp(d_output: Any, *d_final: Any) -> list[Any]:
-        final = {k: d for k, d in zip(cell.state, d_final, strict=True) if d is not None}
+    def vjp(d_output: Any, *others: Any) -> list[Any]:
+        final = {k: d for k, d in zip(cell.state, others, strict=False) if d is not None}
+        sequences = zip((cell.state[0], *run.sequences), (d_output, *others[len(cell.state) :]),
+                        strict=True)  # fmt: skip
+        outside = {k: d for k, d in sequences if d is not None}
         got = backward(
-            made, d_output, final, weights=wants_weights, input=wants_x, watch=view is not None
+            made, outside, final, weights=wants_weights, input=wants_x, watch=view is not None
         )
         if view is not None:
             view.tell(got, final)
         else:
             got.lease.release()
         states = [got.state[k] for k in cell.state]
-        return [got.x, *states, *(_gradient(run, got, n) for n in names)]
+        under = [got.below[k] for k, _ in zip(cell.state, run.below, strict=False)]
+        return [got.x, *states, *under, *(_gradient(run, got, n) for n in names)]
 
     def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
         return run_reference(run.with_inputs(inputs))
@@ -96,6 +105,8 @@ def _gradient(run: Direction, got: Gradients, name: str) -> np.ndarray | None:
     if name.startswith("vector_"):
         return got.vectors.get(name.removeprefix("vector_"))
     value: np.ndarray | None = getattr(got, name)
+    if name == "weight_hh" and value is not None and (mask := run.upper_mask()) is not None:
+        return value * mask
     if name == "bias_hh" and value is not None and run.cell.unbiased:
         kept = [i for i, k in enumerate(run.cell.products) if k in run.cell.biased]
         value = value.reshape(-1, run.hidden_size)[kept].reshape(-1)

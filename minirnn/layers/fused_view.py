@@ -25,7 +25,7 @@ class FusedView(View):
     def _pull(self, final: Arrays, rows: Arrays, clip: float | None) -> View:
         internal = {k: self._to_internal(v) for k, v in rows.items()}
         got = backward(
-            self._fused, None, final, internal, weights=False, input=False, watch=True, clip=clip
+            self._fused, {}, final, internal, weights=False, input=False, watch=True, clip=clip
         )
         view = FusedView(self._run)
         view.attach(self._fused)

@@ -12,7 +12,7 @@ from minirnn.equations import Cell
 from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.layers import arguments, reference
 from minirnn.layers import init as initialisers
-from minirnn.layers.direction import Direction
+from minirnn.layers.direction import Direction, upper_mask
 from minirnn.layers.fused import PackedWeights, run_fused
 from minirnn.layers.fused_view import FusedView
 from minirnn.layers.module import Module, module_rng, positive
@@ -77,7 +77,7 @@ class Recurrent(Module):
         self.input_size = positive(place, "input_size", input_size)
         self.hidden_size = positive(place, "hidden_size", hidden_size)
         self.num_layers = positive(place, "num_layers", num_layers)
-        arguments.check_options(place, dropout, bidirectional, skew, proj_size)
+        arguments.check_options(place, self.cell, dropout, bidirectional, skew, proj_size)
         self.bias, self.batch_first, self.dropout = bool(bias), bool(batch_first), float(dropout)
         self.bidirectional, self.skew = bool(bidirectional), bool(skew)
         self._watchers: list[Any] = []
@@ -131,6 +131,9 @@ class Recurrent(Module):
             for direction in range(self.directions):
                 suffix = _suffix(level, direction)
                 arrays = self._draw(level, dtype, rng, chosen)
+                mask = upper_mask(self.cell, self.hidden_size, dtype)
+                if mask is not None:
+                    arrays["weight_hh"] = arrays["weight_hh"] * mask
                 for kind, array in arrays.items():
                     setattr(self, f"{kind}_{suffix}", Tensor(array, requires_grad=True))
                 self._packed[level, direction] = PackedWeights()
@@ -161,6 +164,16 @@ class Recurrent(Module):
             else:
                 out[kind] = make(shape, rng, dtype)
         return out
+
+    def check_loaded(self, name: str, array: np.ndarray) -> None:
+        """Refuse entries of ``weight_hh`` outside the blocks' triangle, which must be 0."""
+        mask = upper_mask(self.cell, self.hidden_size, array.dtype)
+        if mask is not None and name.startswith("weight_hh") and (array * (1 - mask)).any():
+            raise ValueError(
+                f"{type(self).__name__}.load_state_dict: {name} must be 0 where a module would "
+                f"read a lower one (blocks {', '.join(self.cell.upper)} of cell "
+                f"{self.cell.name!r} are upper triangular over its modules); set them to 0"
+            )
 
     def _direction_parameters(self, level: int, direction: int) -> dict[str, Tensor]:
         suffix = _suffix(level, direction)
@@ -205,17 +218,22 @@ class Recurrent(Module):
         views: dict[tuple[int, int], View] = {}
         finals: list[tuple[Tensor, ...]] = []
         level_input = x
+        zero = Tensor(np.zeros((steps, batch, self.hidden_size), self.dtype))
+        lowest = tuple(zero for _ in self.cell.state if "below" in self.cell.arguments)
+        below = [lowest] * self.directions
         for level in range(self.num_layers):
             outputs = []
             for direction in range(self.directions):
                 index = level * self.directions + direction
                 run = Direction(
                     self.cell, self.hidden_size, self._direction_parameters(level, direction),
-                    level_input, tuple(s[index] for s in states), lengths, direction == 1, start,
+                    level_input, tuple(s[index] for s in states), below[direction], lengths,
+                    direction == 1, start,
                 )  # fmt: skip
-                output, *final = self._run(run, (level, direction), views)
+                output, *others = self._run(run, (level, direction), views)
                 outputs.append(output)
-                finals.append(tuple(final))
+                finals.append(tuple(others[: len(states)]))
+                below[direction] = (output, *others[len(states) :]) if lowest else ()
             joined = outputs[0] if len(outputs) == 1 else concat(outputs, dim=2)
             if level + 1 < self.num_layers:
                 level_input = self._between(

@@ -47,6 +47,9 @@ class Block:
 def blocks(run: Direction) -> dict[str, Block]:
     """Return the blocks of the recurrent matrix by name."""
     size, weight = run.hidden_size, run.parameters["weight_hh"]
+    mask = run.upper_mask()
+    if mask is not None:
+        weight = weight * mask
     bias = run.parameters.get("bias_hh")
     made = {}
     for i, name in enumerate(run.cell.products):
@@ -64,12 +67,18 @@ def project(run: Direction) -> Tensor:
     if lengths is not None:  # before anything else touches it: the padding may hold NaN
         alive = (np.arange(x.shape[0])[:, None] < lengths)[:, :, None]
         x = where(np.broadcast_to(alive, x.shape), x, np.zeros((), run.dtype))
-    order = run.processing_order()
-    if order is not None:
-        x = x.reshape(-1, x.shape[2])[order]
+    x = in_processing_order(run, x)
     wx = x @ run.parameters["weight_ih"].transpose(0, 1)
     bias = run.parameters.get("bias_ih")
     return wx if bias is None else wx + bias
+
+
+def in_processing_order(run: Direction, sequence: Tensor) -> Tensor:
+    """Return a sequence (T, B, C) that lies like x in the order in which it is processed."""
+    order = run.processing_order()
+    if order is None:
+        return sequence
+    return sequence.reshape(-1, sequence.shape[2])[order]
 
 
 def vectors(run: Direction) -> SimpleNamespace:
@@ -79,36 +88,43 @@ def vectors(run: Direction) -> SimpleNamespace:
 
 
 def run_reference(run: Direction) -> tuple[Tensor, ...]:
-    """Run a direction: the output (T, B, H) in the order of x, then the final states (B, H)."""
+    """Run a direction: the output (T, B, H) in the order of x, then the final states (B, H).
+
+    For a cell that reads the level below, its other states after every step (T, B, H) follow.
+    """
     cell, size = run.cell, run.hidden_size
     steps, batch = run.x.shape[:2]
     if steps == 0 or batch == 0:
         empty = (run.x.sum() + sum(p.sum() for p in run.parameters.values())) * 0.0
         output = Tensor(np.zeros((steps, batch, size), run.dtype))
-        return (output + empty if steps else output, *(s + empty for s in run.state))
+        output = output + empty if steps else output
+        return (output, *(s + empty for s in run.state), *(output for _ in run.sequences))
     wx = project(run)
     u = SimpleNamespace(**blocks(run))
     p = vectors(run)
-    state, outputs = run.state, []
+    below = [in_processing_order(run, s) for s in run.below]
+    state = run.state
+    kept: list[list[Tensor]] = [[] for _ in (cell.state[0], *run.sequences)]
     for t in range(steps):
         row = wx[t]
         gates = {k: row[:, i * size : (i + 1) * size] for i, k in enumerate(cell.gates)}
         prev = SimpleNamespace(**dict(zip(cell.state, state, strict=True)))
-        new = cell(SimpleNamespace(**gates), u, prev, p=p, t=run.start + t)
+        under = SimpleNamespace(**{k: s[t] for k, s in zip(cell.state, below, strict=False)})
+        new = cell(SimpleNamespace(**gates), u, prev, p=p, t=run.start + t, below=under)
         new = tuple(_full(v, state[0]) for v in new)
         if run.lengths is not None:
             alive = np.broadcast_to((t < run.lengths)[:, None], (batch, size))
             zero = np.zeros((), run.dtype)
-            outputs.append(where(alive, new[0], zero))
+            for rows, value in zip(kept, new, strict=False):
+                rows.append(where(alive, value, zero))
             state = tuple(where(alive, a, b) for a, b in zip(new, state, strict=True))
         else:
-            outputs.append(new[0])
+            for rows, value in zip(kept, new, strict=False):
+                rows.append(value)
             state = new
-    output = stack(outputs, dim=0)
-    order = run.processing_order()
-    if order is not None:  # the order is its own inverse
-        output = output.reshape(-1, size)[order]
-    return (output, *state)
+    # The order is its own inverse.
+    output, *others = (in_processing_order(run, stack(rows, dim=0)) for rows in kept)
+    return (output, *state, *others)
 
 
 def _full(value: Any, like: Tensor) -> Tensor:

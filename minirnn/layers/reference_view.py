@@ -37,19 +37,22 @@ class ReferenceView(View):
         if not any(t.requires_grad for t in outputs):
             return outputs
 
-        def vjp(d_output: Any, *d_final: Any) -> tuple[Any, ...]:
-            plain = [d.numpy() if isinstance(d, Tensor) else d for d in (d_output, *d_final)]
-            self._note(plain[0], plain[1:])
-            return (d_output, *d_final)
+        def vjp(*douts: Any) -> tuple[Any, ...]:
+            states = len(self.cell.state)
+            plain = [d.numpy() if isinstance(d, Tensor) else d for d in douts]
+            self._note([plain[0], *plain[1 + states :]], plain[1 : 1 + states])
+            return douts
 
         return record([t._data for t in outputs], outputs, vjp, name="watch")
 
-    def _note(self, d_output: np.ndarray | None, d_final: list[np.ndarray | None]) -> None:
+    def _note(self, d_outputs: list[np.ndarray | None], d_final: list[np.ndarray | None]) -> None:
         final = {k: d for k, d in zip(self.cell.state, d_final, strict=True) if d is not None}
-        if d_output is not None:
+        rows: dict[str, np.ndarray] = {}
+        for k, d in zip(self.cell.state, d_outputs, strict=False):
+            if d is None:
+                continue
             order = self._run.processing_order()
             if order is not None:
-                flat = d_output.reshape(-1, d_output.shape[2])
-                d_output = flat[order.reshape(-1)].reshape(d_output.shape)
-        _, rows = self._cotangents(d_output, None)
+                d = d.reshape(-1, d.shape[2])[order.reshape(-1)].reshape(d.shape)
+            rows[k] = self.after_every_step(d)
         self._gradients = ViewGradients(**self.unrolled().backward(final, rows, None))

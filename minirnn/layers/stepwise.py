@@ -16,7 +16,7 @@ from minirnn.equations import functions
 from minirnn.equations.levels import gate_nodes, is_given
 from minirnn.equations.symbols import Symbol, postorder
 from minirnn.layers.direction import Direction
-from minirnn.layers.reference import blocks, project, vectors
+from minirnn.layers.reference import blocks, in_processing_order, project, vectors
 
 Arrays = dict[str, np.ndarray]
 _OPERATORS: dict[str, Callable[..., Any]] = {
@@ -40,8 +40,9 @@ class Step:
     """
 
     def __init__(
-        self, run: Direction, wx: np.ndarray, state: Arrays, t: int, u: Any, p: Any
-    ) -> None:
+        self, run: Direction, wx: np.ndarray, state: Arrays, below: Arrays, t: int,
+        u: Any, p: Any,
+    ) -> None:  # fmt: skip
         cell, size = run.cell, run.hidden_size
         self.wx = {
             k: Tensor(wx[:, i * size : (i + 1) * size], requires_grad=True)
@@ -53,11 +54,12 @@ class Step:
         self.inner = {k: Tensor(np.zeros_like(like), requires_grad=True) for k in cell.state}
         self.values: dict[Symbol, Any] = {}
         with enable_grad():
-            self._evaluate(run, t, u, p)
+            self._evaluate(run, below, t, u, p)
 
-    def _evaluate(self, run: Direction, t: int, u: Any, p: Any) -> None:
+    def _evaluate(self, run: Direction, below: Arrays, t: int, u: Any, p: Any) -> None:
         cell = run.cell
-        given = {"wx": self.wx, "prev": self.prev, "p": vars(p), "time": {"t": run.start + t}}
+        given = {"wx": self.wx, "prev": self.prev, "p": vars(p), "time": {"t": run.start + t},
+                 "below": {k: Tensor(v) for k, v in below.items()}}  # fmt: skip
         states: dict[Symbol, list[str]] = {}  # several states may be one value
         for k, n in zip(cell.state, cell.outputs, strict=True):
             states.setdefault(n, []).append(k)
@@ -113,6 +115,7 @@ class Unrolled:
         self.lengths = full if run.lengths is None else run.lengths
         with no_grad():
             wx = project(run).numpy() if steps and batch else np.zeros((steps, batch, 0))
+            below = [in_processing_order(run, s).numpy() for s in run.below]
         u, p = SimpleNamespace(**blocks(run)), vectors(run)
         state = {k: s.numpy() for k, s in zip(cell.state, run.state, strict=True)}
         rows = {k: [v] for k, v in state.items()}
@@ -121,7 +124,8 @@ class Unrolled:
         gates: dict[str, list[np.ndarray]] = {k: [] for k in nodes}
         self.steps: list[Step] = []
         for t in range(steps if batch else 0):
-            step = Step(run, wx[t], state, t, u, p)
+            under = {k: s[t] for k, s in zip(cell.state, below, strict=False)}
+            step = Step(run, wx[t], state, under, t, u, p)
             self.steps.append(step)
             alive = (t < self.lengths)[:, None]
             for k in state:

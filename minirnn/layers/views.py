@@ -159,14 +159,18 @@ class View:
                     array = array[0] if array.shape == (1, batch, size) else array
                     final[k] = checked(f"d_state of {k} (B, H)", array, (batch, size))
         if d_output is not None:
-            d = checked("d_output (T, B, H)", d_output, (steps, batch, size))
             first = cell.state[0]
-            total = rows.get(first, np.zeros((steps + 1, batch, size), dtype))
-            total[1:] += d
-            if self.lengths is not None:  # nothing reads the output after the length
-                total[1:][np.arange(steps)[:, None] >= self.lengths] = 0
-            rows[first] = total
+            d = checked("d_output (T, B, H)", d_output, (steps, batch, size))
+            rows[first] = self.after_every_step(d) + rows.get(first, 0)
         return final, rows
+
+    def after_every_step(self, d: np.ndarray) -> np.ndarray:
+        """Return (T, B, H) as rows of states (T+1, B, H): nothing is read after the length."""
+        total = np.zeros((d.shape[0] + 1, *d.shape[1:]), d.dtype)
+        total[1:] = d
+        if self.lengths is not None:
+            total[1:][np.arange(d.shape[0])[:, None] >= self.lengths] = 0
+        return total
 
 
 class ViewGradients:
