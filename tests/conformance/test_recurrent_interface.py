@@ -255,3 +255,36 @@ def test_a_layer_can_be_cast():
     assert double.dtype == np.float64
     # Rounding of float32 over five steps.
     np.testing.assert_allclose(single, double, atol=1e-6)
+
+
+def test_a_skewed_level_reads_the_level_below_one_step_earlier():
+    skewed = minirnn.Recurrent("lstm", 3, 4, num_layers=2, skew=True, dtype="float64", seed=0)
+    low, high = (minirnn.Recurrent("lstm", n, 4, dtype="float64") for n in (3, 4))
+    weights = skewed.state_dict()
+    low.load_state_dict({k: v for k, v in weights.items() if k.endswith("_l0")})
+    high.load_state_dict({k.replace("_l1", "_l0"): v for k, v in weights.items() if "_l1" in k})
+    rng = np.random.default_rng(0)
+    x, state = rng.normal(size=(5, 2, 3)), tuple(rng.normal(size=(2, 2, 4)) for _ in "hc")
+    with minirnn.no_grad():
+        output, _ = skewed(x, state)
+        below, _ = low(x, tuple(s[:1] for s in state))
+        late = np.concatenate([state[0][:1], below.numpy()[:-1]])
+        expected, _ = high(late, tuple(s[1:] for s in state))
+    harness.assert_same_bits(output.numpy(), expected.numpy())
+
+
+def test_the_index_of_the_step_begins_at_start():
+    @cell(gates="h", state="h", constants={"period": (1, 3)})
+    def ticking(wx, u, prev, p, t):
+        return minirnn.where(t % p.period < 1, tanh(wx.h + u.h @ prev.h), prev.h)
+
+    layer = minirnn.Recurrent(ticking, 2, 4, dtype="float64", seed=0)
+    with minirnn.no_grad():
+        output = layer(np.ones((7, 1, 2)))[0].numpy()
+        late = layer(np.ones((7, 1, 2)), start=1)[0].numpy()
+    # Units 2 and 3 are of the second module: they move at steps 0, 3, 6 and rest bit for bit.
+    moves = [(output[t, 0, 2:] != output[t - 1, 0, 2:]).any() for t in range(1, 7)]
+    assert moves == [False, False, True, False, False, True]
+    moves = [(late[t, 0, 2:] != late[t - 1, 0, 2:]).any() for t in range(1, 7)]
+    assert moves == [False, True, False, False, True, False]
+    assert not late[0, 0, 2:].any()
