@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
     from diagnostics.rules import selected
 
     if options.fail_on is not None:
-        selected([], options.fail_on)  # a wrong name is an error before the work, not after
+        selected([], options.fail_on)  # and so is a wrong name
     check_writable(options.out)
     report = _demo(options) if options.command == "demo" else _load(options)
     report.to_html(options.out)

@@ -80,8 +80,8 @@ class Report:
         return 1 if selected(self.verdicts, fail_on) else 0
 
     def json(self) -> str:
-        """Return the report as strict JSON; `load_report` reads it back."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+        """Return the report as strict JSON in ASCII; `load_report` reads it back."""
+        return json.dumps(self.to_dict(), allow_nan=False, separators=(",", ":")) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the JSON holds."""

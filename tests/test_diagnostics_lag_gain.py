@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnostics.quantities.decay_rate import decay_rate, rate_of
-from diagnostics.quantities.lag_gain import lag_gain_of_record, reach, source_rows
+from diagnostics.quantities.lag_gain import lag_gain_of_record
+from diagnostics.quantities.lags import reach, rows_by_sequence, source_rows
 from tests.toy_record import ToyRecord, orthogonal, repeated
 
 
@@ -82,8 +83,31 @@ def test_rows_of_the_example_of_64_steps():
 def test_only_sources_far_enough_from_the_start_count():
     """Row 0 is nobody's output; it counts only where the whole way is asked for."""
     rows = np.array([3, 5])
-    np.testing.assert_array_equal(reach(rows, 4, 5), [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
-    np.testing.assert_array_equal(reach(rows, 5, 5)[0], [1, 1, 1, 1, 0, 0])
+    reached = reach(rows[:, None], 4, 5)
+    np.testing.assert_array_equal(reached[:, 0], [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+    np.testing.assert_array_equal(reach(rows[:, None], 5, 5)[0, 0], [1, 1, 1, 1, 0, 0])
+
+
+def test_a_short_sequence_has_its_own_sources():
+    rows = rows_by_sequence(np.array([10, 3, 0]), 4)
+    np.testing.assert_array_equal(rows, [[6, 2, 0], [7, 3, 0], [9, 0, 0], [10, 0, 0]])
+
+
+def test_padding_takes_no_part_in_the_gain(rng):
+    """Two lengths: the long lags are those of the long sequences, all gains are 0.9^k."""
+    lengths = np.array([30, 30, 8, 0])
+    record = ToyRecord(repeated(0.9 * orthogonal(3, rng), 30), 4, {"h": 3}, lengths=lengths)
+    gain = lag_gain_of_record(record)
+    np.testing.assert_allclose(gain.value, 0.9 ** np.arange(30), rtol=1e-12)
+    rows = rows_by_sequence(lengths, 8)
+    for lag in range(30):
+        assert gain.n[lag] == ((rows > 0) & (rows - lag >= 1)).sum()
+
+
+def test_sequences_of_no_steps_alone_are_refused(rng):
+    record = ToyRecord(repeated(orthogonal(2, rng), 5), 2, {"h": 2}, lengths=np.zeros(2, np.int64))
+    with pytest.raises(ValueError, match="no sequence has a step"):
+        lag_gain_of_record(record)
 
 
 def test_n_counts_sources_times_sequences(rng):

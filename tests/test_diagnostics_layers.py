@@ -5,7 +5,7 @@ import pytest
 
 import diagnostics as dg
 import minirnn
-from diagnostics.quantities.lag_gain import source_rows
+from diagnostics.quantities.lags import source_rows
 from tests.toy_record import orthogonal
 
 STEPS, BATCH, HIDDEN = 20, 8, 5
@@ -202,6 +202,34 @@ def test_diagnose_shows_the_gradients_of_the_given_loss(x, rng):
     # c enters the loss by its last row only, h by all rows but the first.
     assert not report["second", "gradient_flow"].local["c"][:-1].any()
     assert report["second", "gradient_flow"].local["c"][-1].any()
+
+
+class Padded(minirnn.Module):
+    """A layer whose sequences have lengths of their own."""
+
+    def __init__(self, lengths):
+        self.recurrent = minirnn.Recurrent("rnn", 3, HIDDEN, dtype=np.float64, seed=1)
+        self.lengths = lengths
+
+    def forward(self, x):
+        return self.recurrent(x, lengths=self.lengths)
+
+
+def test_padding_influences_no_number_of_a_report(x, rng):
+    lengths = np.array([20, 20, 19, 20, 6, 20, 1, 20])
+    y = rng.standard_normal((STEPS, BATCH, HIDDEN))
+
+    def loss(out, y):
+        weight = (np.arange(STEPS)[:, None] < lengths)[..., None].astype(float)
+        return (out * (y * weight)).sum()
+
+    clean = dg.diagnose(Padded(lengths), x, y, loss)
+    for column, length in enumerate(lengths):
+        x[length:, column] = np.nan
+    assert dg.diagnose(Padded(lengths), x, y, loss).json() == clean.json()
+    flow = clean["gradient_flow"]
+    alone = np.linalg.norm(flow.total["h"][20][lengths == 20], axis=-1)
+    assert flow.value[20] == pytest.approx(np.median(alone), rel=1e-12)
 
 
 def test_diagnose_of_a_layer_alone_needs_no_loss(x):

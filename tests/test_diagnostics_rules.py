@@ -68,7 +68,7 @@ def test_an_interval_that_straddles_a_threshold_is_inconclusive():
     """Nine sequences, each alone with its own factor, around the threshold of 1e-3."""
     factors = (1e-3 * np.geomspace(0.2, 5, 9)) ** (1 / 49)
     samples = factors[None, :, None] ** np.arange(50)
-    gain = summarise(samples, np.array([50]), 50, inject="h", dtype="float64", cost=Cost())
+    gain = summarise(samples, np.full((1, 9), 50), 50, inject="h", dtype="float64", cost=Cost())
     verdict = rules.vanishing(gain)
     assert verdict.level == "inconclusive"
     assert verdict.ci[0] < 1e-3 < verdict.ci[1]

@@ -18,6 +18,7 @@ class ToyRecord:
     sizes: dict
     dtype: type = np.float64
     gates: dict = field(default_factory=dict)
+    lengths: np.ndarray | None = None
 
     @property
     def states(self):
@@ -32,7 +33,10 @@ class ToyRecord:
             given[next(iter(given))][1:] += d_output
         delta = np.concatenate(list(given.values()), axis=-1)
         for t in range(len(self.jacobians), 0, -1):
-            delta[t - 1] += delta[t] @ self.jacobians[t - 1]
+            carried = delta[t] @ self.jacobians[t - 1]
+            if self.lengths is not None:
+                carried[np.asarray(self.lengths) < t] = 0.0
+            delta[t - 1] += carried
         ends = np.cumsum(list(self.sizes.values()))
         with np.errstate(over="ignore"):  # as a network in float32 would
             rounded = delta.astype(self.dtype)

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from diagnostics import rules
-from diagnostics.quantities import gradient_flow, lag_gain
+from diagnostics.quantities import gradient_flow, lag_gain, lags
 from diagnostics.quantities.base import Cost
 from diagnostics.quantities.clipping import clipping_statistics
 from diagnostics.quantities.decay_rate import decay_rate
@@ -19,11 +19,16 @@ SCRIPT = "</script><script>alert('<&>')</script>"
 def run(cell, rho, max_norm, rng):
     """One run whose gradients shrink by rho a step."""
     name = f"{cell}, {'unclipped' if max_norm is None else 'clipped'}"
-    rows = lag_gain.source_rows(STEPS, 8)
+    rows = lags.source_rows(STEPS, 8)
     spread = np.exp(0.1 * rng.standard_normal((1, SEQUENCES, 1)))
     samples = (rho * spread) ** np.arange(STEPS) * np.ones((len(rows), 1, 1))
     gain = lag_gain.summarise(
-        samples, rows, STEPS, inject="h", dtype="float32", cost=Cost(9, 10**9, 10**6)
+        samples,
+        np.repeat(rows[:, None], SEQUENCES, axis=1),
+        STEPS,
+        inject="h",
+        dtype="float32",
+        cost=Cost(9, 10**9, 10**6),
     )
     local = rng.standard_normal((STEPS + 1, SEQUENCES, 4))
     total = local.copy()

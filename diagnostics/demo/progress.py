@@ -16,7 +16,7 @@ class Display:
         self._training_steps = training_steps
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
             TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
@@ -44,7 +44,7 @@ class Display:
         )
 
         def tick(step: int, loss: float, norm: float) -> None:
-            status = f"loss {loss:5.2f}  gradient norm {norm:.2g}"
+            status = f"loss {loss:5.2f}  norm {norm:.2g}"
             self._progress.update(task, completed=step, status=status)
 
         yield tick

@@ -1,6 +1,5 @@
 """The page: a report's verdicts and pictures in one HTML file that needs nothing else."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +69,7 @@ def pictures(report: Report) -> list[Picture]:
 
 def embeddable(report: Report) -> str:
     """Return the report's JSON in a form that no HTML parser can mistake for markup."""
-    text = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False)
+    text = report.json().rstrip()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text + "\n"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import minirnn
 from diagnostics.quantities.base import UNSAVED, Cost, Quantity
-from diagnostics.quantities.statistics import Floats, joint_norm, median_interval
+from diagnostics.quantities.statistics import Floats, joint_norm, medians
 from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
 
 Arrays = dict[str, NDArray[np.floating]]
@@ -45,23 +45,28 @@ def step_gain(carried: Floats, total: Floats) -> Floats:
     """
     below = total[1:]
     with np.errstate(invalid="ignore", divide="ignore"):
-        ratios = np.where(below > 0, carried[:-1] / below, np.nan)
-    known = ~np.isnan(ratios)
-    return np.asarray(
-        [np.median(row[k]) if k.any() else np.nan for row, k in zip(ratios, known, strict=True)]
-    )
+        ratios = carried[:-1] / below
+    return medians(ratios, below > 0)[0]
 
 
-def summarise(total: Arrays, local: Arrays, cost: Cost, **held: Arrays) -> GradientFlow:
-    """Make the norms from the gradients.  total[k], local[k]: (T+1, B, H)."""
+def summarise(
+    total: Arrays, local: Arrays, cost: Cost, lengths: Any = None, **held: Arrays
+) -> GradientFlow:
+    """Make the norms from the gradients.
+
+    total[k], local[k]: (T+1, B, H).  lengths: (B,) or None; rows after the length stay out.
+    """
     total_norm = joint_norm(total.values())
-    local_norm = joint_norm(local.values())
     carried_norm = joint_norm([total[k] - local[k] for k in total])
+    inside = None
+    if lengths is not None:
+        inside = np.arange(len(total_norm))[:, None] <= np.asarray(lengths)
+    value, ci = medians(total_norm, inside)
     return GradientFlow(
-        value=np.median(total_norm, axis=1),
-        ci=median_interval(total_norm),
-        local_norm=np.median(local_norm, axis=1),
-        carried_norm=np.median(carried_norm, axis=1),
+        value=value,
+        ci=ci,
+        local_norm=medians(joint_norm(local.values()), inside)[0],
+        carried_norm=medians(carried_norm, inside)[0],
         step_gain=step_gain(carried_norm, total_norm),
         how=(
             "total: a by-product of the backward pass; local: the part that enters at row t "
@@ -110,6 +115,7 @@ def flow_of_record(record: Any, local: Arrays, flops: int) -> GradientFlow:
         dict(swept.carried_grads),
         local,
         Cost(sweeps=2, flops=2 * flops, bytes=2 * sum(a.nbytes for a in local.values())),
+        record.lengths,
         gates=dict(record.gates),
         gate_grads=dict(swept.gate_grads),
     )

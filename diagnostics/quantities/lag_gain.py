@@ -13,6 +13,13 @@ from numpy.typing import NDArray
 
 import minirnn
 from diagnostics.quantities.base import UNSAVED, Cost, Quantity
+from diagnostics.quantities.lags import (
+    band_of_gains,
+    gains_of,
+    median_gain,
+    reach,
+    rows_by_sequence,
+)
 from diagnostics.quantities.statistics import Floats, interval, joint_norm, resamples
 from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
 
@@ -23,9 +30,9 @@ class LagGain(Quantity):
 
     value: (K+1,), G(0) = 1 to G(K), NaN where no source reaches.  ci: (K+1, 2), bootstrap over
     sequences, NaN for one sequence.  n: (K+1,), how many (source, sequence) pairs reached the
-    lag.  band: (K+1, 2), the 10 and 90 % quantiles over those pairs.  rows: (S,), the source
-    rows.  inject: the state that
-    the cotangent is put on.  samples: (S, B, K+1), the single gains.  replicates: (R, K+1), the
+    lag.  band: (K+1, 2), the 10 and 90% quantiles over those pairs.  rows: (S,), the source
+    rows; (S, B), with 0 for none, where sequences differ in length.  inject: the state that the
+    cotangent is put on.  samples: (S, B, K+1), the single gains.  replicates: (R, K+1), the
     bootstrap's gains, None for one sequence.
     """
 
@@ -43,58 +50,6 @@ class LagGain(Quantity):
         return float(np.nanmax(self.value))
 
 
-def source_rows(steps: int, sources: int) -> NDArray[np.int64]:
-    """Rows that sources sit on: evenly spread over the second half of the rows 1 to steps."""
-    first = steps - (steps + 1) // 2 + 1
-    return np.unique(np.round(np.linspace(first, steps, sources))).astype(np.int64)
-
-
-def reach(rows: NDArray[np.int64], max_lag: int, steps: int) -> NDArray[np.bool_]:
-    """Which source reaches which lag.  Returns (S, max_lag+1).
-
-    Row 0 holds the initial state, which no step computed; it counts only where max_lag = T asks
-    for the whole way.
-    """
-    first_row = 0 if max_lag == steps else 1
-    return np.asarray(rows[:, None] - np.arange(max_lag + 1) >= first_row)
-
-
-def gains_of(norms: Floats, row: int, max_lag: int) -> Floats:
-    """Gains of one source.  norms: (T+1, B), ||delta_t|| of the sweep.  Returns (B, max_lag+1).
-
-    Lags beyond row 0 are 0; `reach` says which entries count.
-    """
-    gains = np.zeros((norms.shape[1], max_lag + 1))
-    lags = np.arange(min(max_lag, row) + 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gains[:, lags] = (norms[row - lags] / norms[row]).T
-    return gains
-
-
-def median_gain(samples: Floats, reached: NDArray[np.bool_]) -> Floats:
-    """Median over the sources that reach a lag and over sequences.
-
-    samples: (S, B, K+1).  reached: (S, K+1).  Returns (K+1,).
-    """
-    return _over_pairs(samples, reached, lambda pairs: np.median(pairs, axis=-1), ())
-
-
-def _over_pairs(
-    samples: Floats, reached: NDArray[np.bool_], reduce: Any, shape: tuple[int, ...]
-) -> Floats:
-    """Reduce the pairs of every lag, (lags, pairs) to (lags, *shape); NaN without any pair.
-
-    Lags that the same sources reach go together.
-    """
-    result = np.full((samples.shape[-1], *shape), np.nan)
-    patterns, group = np.unique(reached, axis=1, return_inverse=True)
-    for index, pattern in enumerate(patterns.T):
-        if pattern.any():
-            lags = np.flatnonzero(group == index)
-            result[lags] = reduce(samples[pattern][..., lags].reshape(-1, len(lags)).T)
-    return result
-
-
 def summarise(
     samples: Floats,
     rows: NDArray[np.int64],
@@ -105,32 +60,35 @@ def summarise(
     cost: Cost,
     seed: int = 0,
 ) -> LagGain:
-    """Make a lag gain from the gains of single sources and sequences.  samples: (S, B, K+1)."""
+    """Make a lag gain from the gains of single sources and sequences.
+
+    samples: (S, B, K+1).  rows: (S, B), the row that each starts from, 0 for none.
+    """
     count, max_lag = samples.shape[1], samples.shape[2] - 1
     reached = reach(rows, max_lag, steps)
     ci, replicates = np.full((max_lag + 1, 2), np.nan), None
     if count >= 2:
-        picks = resamples(count, seed=seed)
-        replicates = np.stack([median_gain(samples[:, pick], reached) for pick in picks])
+        alike = reached.shape[1] == 1
+        replicates = np.stack(
+            [
+                median_gain(samples[:, pick], reached if alike else reached[:, pick])
+                for pick in resamples(count, seed=seed)
+            ]
+        )
         ci = interval(replicates)
     return LagGain(
         value=median_gain(samples, reached),
         ci=ci,
         how=(
-            f"a random unit vector on state {inject} at each of {len(rows)} rows "
-            f"({rows[0]} to {rows[-1]} of {steps}), carried back through the recurrence alone; "
-            "median over rows and sequences of the norm that arrives, all states together; "
-            "interval: bootstrap over sequences"
+            f"a random unit vector on state {inject} at each of {len(rows)} rows in the second "
+            "half of a sequence, carried back through the recurrence alone; median over rows and "
+            "sequences of the norm that arrives, all states together; interval: bootstrap over "
+            "sequences"
         ),
         cost=cost,
-        n=reached.sum(axis=0) * count,
-        band=_over_pairs(
-            samples,
-            reached,
-            lambda pairs: np.quantile(pairs, [0.1, 0.9], axis=-1, method="nearest").T,
-            (2,),
-        ),
-        rows=rows,
+        n=np.broadcast_to(reached, samples.shape).sum(axis=(0, 1)),
+        band=band_of_gains(samples, reached),
+        rows=rows[:, 0] if reached.shape[1] == 1 else rows,
         inject=inject,
         dtype=dtype,
         samples=samples,
@@ -161,7 +119,10 @@ def lag_gain_of_record(
         raise ValueError(f"lag_gain: sources must be at least 1, got {sources}")
     if batch == 0:
         raise ValueError("lag_gain: x must hold at least one sequence, got a batch of 0")
-    rows = source_rows(steps, sources)
+    lengths = np.full(batch, steps) if record.lengths is None else np.asarray(record.lengths)
+    rows = rows_by_sequence(lengths, sources)
+    if not rows.any():
+        raise ValueError("lag_gain: no sequence has a step; pass lengths above 0")
     dtype = states[inject].dtype
     directions = np.random.default_rng(seed).standard_normal((len(rows), batch, hidden))
     directions /= joint_norm([directions])[..., None]
@@ -169,10 +130,11 @@ def lag_gain_of_record(
     samples = np.empty((len(rows), batch, max_lag + 1))
     d_state = np.zeros((steps + 1, batch, hidden), dtype=dtype)
     for index, row in enumerate(rows):
-        d_state[row] = directions[index]
+        there = np.flatnonzero(row)
+        d_state[row[there], there] = directions[index, there]
         swept = record.pullback(d_state={inject: d_state})
         samples[index] = gains_of(joint_norm(swept.carried_grads.values()), row, max_lag)
-        d_state[row] = 0.0
+        d_state[row[there], there] = 0.0
     held = len(states) * d_state.nbytes
     cost = Cost(sweeps=1 + len(rows), flops=flops * (1 + len(rows)), bytes=held * len(rows))
     return summarise(samples, rows, steps, inject=inject, dtype=dtype.name, cost=cost, seed=seed)

@@ -38,6 +38,25 @@ def interval(replicates: Floats) -> Floats:
     return np.moveaxis(ends, 0, -1)
 
 
+def medians(values: Floats, valid: NDArray[np.bool_] | None = None) -> tuple[Floats, Floats]:
+    """Median over the sequences of every row, and its interval.
+
+    values: (N, B).  valid: (N, B), which entries count, default all.  Returns (N,) and (N, 2);
+    NaN where no entry counts.
+    """
+    if valid is None:
+        return np.median(values, axis=1), median_interval(values)
+    middle = np.full(len(values), np.nan)
+    ends = np.full((len(values), 2), np.nan)
+    patterns, group = np.unique(valid, axis=0, return_inverse=True)
+    for index, pattern in enumerate(patterns):
+        if pattern.any():
+            rows = group == index
+            chosen = values[rows][:, pattern]
+            middle[rows], ends[rows] = np.median(chosen, axis=1), median_interval(chosen)
+    return middle, ends
+
+
 def median_interval(values: Floats, seed: int = 0) -> Floats:
     """Bootstrap interval over sequences of the median over them.
 
