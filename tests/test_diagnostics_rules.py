@@ -184,3 +184,33 @@ def test_fail_on_names_levels_and_rules(fail_on, chosen):
 def test_fail_on_refuses_what_it_does_not_know(fail_on, words):
     with pytest.raises(ValueError, match=words):
         rules.selected([], fail_on)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize("threshold", [1e-6, 1e-3, 1e3, 1e6])
+def test_no_verdict_is_wrong_away_from_its_threshold(threshold, batch, rng):
+    """Noisy steps around known rates: |ln G(L) - ln threshold| > 0.7 is judged right or not at all.
+
+    With one sequence there are too few samples for any judgement.
+    """
+    order = {"ok": 0, "warn": 1, "fail": 2}
+    rule = rules.vanishing if threshold < 1 else rules.exploding
+    limits = (1e-3, 1e-6) if threshold < 1 else (1e3, 1e6)
+    for distance in (-2.0, -1.0, 1.0, 2.0):
+        left = threshold * np.exp(distance)
+        jacobians = np.stack(
+            [
+                left ** (1 / 49) * orthogonal(4, rng) * np.exp(0.03 * rng.standard_normal())
+                for _ in range(50)
+            ]
+        )
+        # The noise is the network's own: the truth is the product of its steps, row 50 to row 1.
+        truth = abs(np.linalg.det(np.linalg.multi_dot(list(jacobians[1:])))) ** 0.25
+        if any(abs(np.log(truth / limit)) <= 0.7 for limit in limits):
+            continue
+        crossed = sum((truth < x) if threshold < 1 else (truth > x) for x in limits)
+        verdict = rule(lag_gain_of_record(ToyRecord(jacobians, batch, {"h": 4})))
+        if batch == 1:
+            assert verdict.level == "inconclusive"
+        else:
+            assert order[verdict.level] == crossed

@@ -105,9 +105,17 @@ def normalised(wx, u, prev, p):
     return tanh(layer_norm(c)) - mean(i), c
 
 
-@cell(gates="h", state="h", constants={"period": (1, 2, 3)})
+@cell(gates="h", state="h", constants={"period": (1, 2, 3)}, upper="h")
 def clockwork(wx, u, prev, p, t):
     return where(t % p.period < 1, tanh(wx.h + u.h @ prev.h), prev.h)
+
+
+@cell(gates="fgd", products="fg", state="hc", vectors=("w",))
+def fed_from_below(wx, u, prev, p, below):
+    d = sigmoid(wx.d + p.w * below.c)
+    f = sigmoid(wx.f + u.f @ prev.h)
+    c = f * prev.c + (1 - f) * tanh(wx.g + u.g @ prev.h) + d * below.c
+    return tanh(c + 0.1 * below.h), c
 
 
 CORNERS = [
@@ -125,6 +133,7 @@ CORNERS = [
     powers_and_kinks,
     normalised,
     clockwork,
+    fed_from_below,
 ]
 CASES = [
     Case(T=5, B=4, I=3, H=9, L=2, bidirectional=True, seed=7),
@@ -149,3 +158,19 @@ def test_an_unused_gate_has_zero_gradients_and_no_record():
     with minirnn.watch(layer) as seen:
         layer(data.x)
     assert set(seen[0, 0].gates) == {"h"}
+
+
+def test_a_triangular_block_is_zero_outside_and_so_is_its_gradient():
+    layer = harness.build(clockwork, CASES[1])
+    module = np.arange(CASES[1].H) * 3 // CASES[1].H
+    outside = module[:, None] > module[None, :]  # module a reads modules b >= a
+    assert outside.any()
+    assert not layer.weight_hh_l0.numpy()[outside].any()
+    assert (layer.weight_hh_l0.numpy()[~outside] != 0).all()
+    results = harness.run(layer, harness.draw(layer, CASES[1]))
+    assert not results["d weight_hh_l0"][outside].any()
+    assert results["d weight_hh_l0"][~outside].any()
+    weights = layer.state_dict()
+    weights["weight_hh_l0"][outside] = 1.0
+    with pytest.raises(ValueError, match=r"weight_hh_l0"):
+        layer.load_state_dict(weights)
