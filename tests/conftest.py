@@ -1,5 +1,6 @@
 """Settings of the whole suite: Hypothesis profiles, the seeded generator, the full matrix."""
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,13 @@ settings.register_profile("ci", derandomize=True, database=None, max_examples=20
 settings.register_profile("full", derandomize=True, database=None, max_examples=40, **_COMMON)
 settings.register_profile("explore", max_examples=200, **_COMMON)
 settings.load_profile("full" if FULL_MATRIX else "ci")
+
+
+def pytest_configure(config):
+    """Let layers overflow in silence where they run the reference: NumPy warns, kernels do not."""
+    if numba.config.DISABLE_JIT:
+        what = "(overflow|invalid value) encountered in"
+        config.addinivalue_line("filterwarnings", f"ignore:{what}:RuntimeWarning")
 
 
 def pytest_collection_modifyitems(config, items):
