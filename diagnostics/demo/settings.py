@@ -19,7 +19,7 @@ class Settings:
 
     text: str | None = None
     seed: int = 0
-    training_steps: int = 300
+    training_steps: int = 400
     steps: int = 128
     batch: int = 16
     hidden_size: int = 128

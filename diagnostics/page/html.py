@@ -25,7 +25,7 @@ from diagnostics.text import by_severity, tally
 PICTURES = (
     pictures_of_flow.lag_gain,
     pictures_of_flow.gradient_flow,
-    pictures_of_flow.heat_map,
+    pictures_of_training.heat_map,
     pictures_of_training.clipping,
     pictures_of_training.loss,
 )

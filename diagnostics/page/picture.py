@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from diagnostics.numbers import decade, short
 from diagnostics.page.svg import SERIES
+from diagnostics.quantities.base import Cost
 from diagnostics.report import Subject
 
 
@@ -72,6 +73,12 @@ def is_main(subject: Subject, subjects: Sequence[Subject]) -> bool:
 def having(subjects: Sequence[Subject], quantity: str) -> list[Subject]:
     """Return the subjects that have a quantity."""
     return [subject for subject in subjects if quantity in subject.quantities]
+
+
+def total_cost(subjects: Sequence[Subject], quantity: str) -> str:
+    """Add up what a quantity cost over all subjects."""
+    total = sum((s.quantities[quantity].cost for s in subjects), start=Cost())
+    return f"{total}, {len(subjects)} runs together" if len(subjects) > 1 else str(total)
 
 
 def decades(axes: Axes, which: str = "y", most: int = 6) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of how gradients flow through time: lag gain, total and local, over training."""
+"""Pictures of how gradients flow through time: lag gain, total against local."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from diagnostics.numbers import short, with_interval
-from diagnostics.page.picture import Picture, decades, having, is_main, kind, looks, spoken
+from diagnostics.page.picture import (
+    Picture,
+    decades,
+    having,
+    is_main,
+    looks,
+    spoken,
+    total_cost,
+)
 from diagnostics.page.svg import FAIL, GRID, INK, MUTED, WARN, canvas, inline
 from diagnostics.report import Report, Subject
 from diagnostics.rules import EXPLODING_WARN, VANISHING_FAIL, VANISHING_WARN
@@ -71,12 +79,12 @@ def lag_gain(report: Report) -> Picture | None:
             "A straight line is a constant factor per step. The shaded band holds 80% of the "
             "single gains (10 to 90% quantile). Below the lines marked warn and fail rule R1 "
             "speaks; ε is the rounding unit of the number format: a gain below it is lost when "
-            "it is added to a gradient of size 1."
+            "it is added to a gradient of size 1." + _missing(shown)
         ),
         columns=columns,
         rows=rows,
         how=first.how,
-        cost=f"{first.cost} (each)",
+        cost=total_cost(shown, "lag_gain"),
     )
 
 
@@ -135,67 +143,7 @@ def gradient_flow(report: Report) -> Picture | None:
         columns=columns,
         rows=table,
         how=first.how,
-        cost=f"{first.cost} (each)",
-    )
-
-
-def heat_map(report: Report) -> Picture | None:
-    """Gradient norm by training step and time step, one map per run."""
-    subjects = report.subjects
-    shown = [s for s in having(subjects, "training") if s.quantities["training"].flow.size]
-    if not shown:
-        return None
-    kinds = list(dict.fromkeys(kind(subject) for subject in shown))
-    columns = len(kinds) if len(shown) > len(kinds) else min(3, len(shown))
-    if len(shown) > len(kinds):  # a column per cell, its variants below each other
-        shown.sort(key=lambda s: (not is_main(s, subjects), kinds.index(kind(s))))
-    lines = -(-len(shown) // columns)
-    maps = [_log(subject.quantities["training"].flow) for subject in shown]
-    finite = np.concatenate([m[np.isfinite(m)] for m in maps])
-    low, high = np.percentile(finite, [1, 99.5]) if finite.size else (0.0, 1.0)
-    with canvas(1.0 + 1.5 * lines) as figure:
-        grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-        for axes in grid.flat[len(shown) :]:
-            axes.set_axis_off()
-        for axes, subject, values in zip(grid.flat, shown, maps, strict=False):
-            steps = subject.quantities["training"].flow_steps
-            image = axes.imshow(
-                values.T,
-                origin="lower",
-                aspect="auto",
-                interpolation="none",
-                cmap="viridis",
-                vmin=low,
-                vmax=high,
-                extent=(0, int(steps[-1]) + 1, 0, values.shape[1]),
-            )
-            axes.set_title(subject.name)
-            axes.grid(False)
-        for axes in grid[-1]:
-            axes.set_xlabel("training step")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("row t")
-        bar = figure.colorbar(image, ax=grid, location="bottom", aspect=45, shrink=0.8)
-        bar.set_label("log₁₀ of the norm of δ at row t")
-        header = ("run", "first row / last row at the start", "at the end")
-        rows = [_heat_numbers(subject) for subject in shown]
-        svg = inline(figure, "heat-map", "Gradient norm over training", spoken(header, rows))
-    return Picture(
-        name="heat-map",
-        heading="Gradient norm over training and time",
-        svg=svg,
-        shows=(
-            "Each column is one training step, each row a time step of its sequences; bright is "
-            "large. Bright stripes are steps at which the gradient blew up. A flat column is no "
-            "proof of memory: with a loss at every step the local parts keep the total level."
-        ),
-        columns=header,
-        rows=rows,
-        how=(
-            "median over sequences of the norm of δ at each row, before any clipping, recorded "
-            f"at {len(shown[0].quantities['training'].flow_steps)} training steps"
-        ),
-        cost="no extra sweep: a by-product of the backward pass",
+        cost=total_cost(shown, "gradient_flow"),
     )
 
 
@@ -229,6 +177,12 @@ def _thresholds(axes: Axes, shown: Sequence[Subject]) -> None:
     axes.set_ylim(lowest, highest)
 
 
+def _missing(shown: Sequence[Subject]) -> str:
+    """Explain a line that cannot be seen."""
+    gone = [s.name for s in shown if np.all(s.quantities["lag_gain"].value[3:] == 0)]
+    return f" No line: {', '.join(gone)} loses everything within three steps." if gone else ""
+
+
 def _reach(subject: Subject, lag: int) -> list[str]:
     gain, rate = subject.quantities["lag_gain"], subject.quantities.get("decay_rate")
     lag = min(lag, len(gain.value) - 1)
@@ -251,19 +205,6 @@ def _flow_numbers(subject: Subject) -> list[str]:
         short(float(flow.carried_norm[middle]) / local) if local else "no local part",
         short(float(np.median(known)), 3) if len(known) else "nothing arrives",
     ]
-
-
-def _heat_numbers(subject: Subject) -> list[str]:
-    flow = subject.quantities["training"].flow
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = flow[:, 1] / flow[:, -1]
-    return [subject.name, short(float(ratio[0])), short(float(ratio[-1]))]
-
-
-def _log(values: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log10(values)
-    return np.where(np.isfinite(logs), logs, np.nan)
 
 
 def _drawable(values: np.ndarray) -> np.ndarray:

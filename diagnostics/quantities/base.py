@@ -20,6 +20,9 @@ class Cost:
     flops: int = 0
     bytes: int = 0
 
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.sweeps + other.sweeps, self.flops + other.flops, self.bytes + other.bytes)
+
     def __str__(self) -> str:
         if self == Cost():
             return "no extra work: recorded while training"
