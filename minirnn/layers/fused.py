@@ -10,39 +10,8 @@ from minirnn.kernels.cellkernel import CellKernel, Packed, cell_kernel
 from minirnn.kernels.forward import Run
 from minirnn.kernels.rows import arrange
 from minirnn.layers.direction import Direction
-from minirnn.layers.reference import run_reference
-
-
-class PackedWeights:
-    """Packed weights of one direction, made again when a parameter has been written to."""
-
-    def __init__(self) -> None:
-        self._key: Any = None
-        self._packed: Packed | None = None
-
-    def get(self, run: Direction) -> Packed:
-        """Return the direction's weights for the kernels."""
-        key = tuple((id(p._data), p.version) for p in run.parameters.values())
-        if self._packed is None or key != self._key:
-            self._packed, self._key = _pack(run), key
-        return self._packed
-
-
-def _pack(run: Direction) -> Packed:
-    arrays = {n: p._data for n, p in run.parameters.items()}
-    bias_hh = arrays.get("bias_hh")
-    if bias_hh is not None and run.cell.unbiased:
-        size = run.hidden_size
-        full = np.zeros(len(run.cell.products) * size, run.dtype)
-        for i, name in enumerate(run.cell.products):
-            if name in run.cell.biased:
-                at = run.cell.biased.index(name) * size
-                full[i * size : (i + 1) * size] = bias_hh[at : at + size]
-        bias_hh = full
-    vectors = {n: arrays[f"vector_{n}"] for n in run.cell.vectors} | run.constants()
-    mask = run.upper_mask()
-    weight_hh = arrays["weight_hh"] if mask is None else arrays["weight_hh"] * mask
-    return Packed(arrays["weight_ih"], weight_hh, arrays.get("bias_ih"), bias_hh, vectors)
+from minirnn.layers.packed import PackedWeights, recurrent_bias
+from minirnn.layers.tangent import TangentRun, gradient_on_tape
 
 
 def start_run(run: Direction, packed: Packed, keep: bool) -> Run:
@@ -74,7 +43,9 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
     wants_weights = any(p.requires_grad for p in run.parameters.values())
     names = list(run.parameters)
 
-    def vjp(d_output: Any, *others: Any) -> list[Any]:
+    def vjp(*douts: Any) -> list[Any]:
+        graph = any(isinstance(d, Tensor) for d in douts)  # create_graph
+        d_output, *others = [d._data if isinstance(d, Tensor) else d for d in douts]
         final = {k: d for k, d in zip(cell.state, others, strict=False) if d is not None}
         sequences = zip((cell.state[0], *run.sequences), (d_output, *others[len(cell.state) :]),
                         strict=True)  # fmt: skip
@@ -88,12 +59,13 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
             got.lease.release()
         states = [got.state[k] for k in cell.state]
         under = [got.below[k] for k, _ in zip(cell.state, run.below, strict=False)]
-        return [got.x, *states, *under, *(_gradient(run, got, n) for n in names)]
+        gradients = [got.x, *states, *under, *(_gradient(run, got, n) for n in names)]
+        return gradient_on_tape(run, gradients, douts) if graph else gradients
 
-    def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
-        return run_reference(run.with_inputs(inputs))
+    def jvp(*tangents: np.ndarray | None) -> list[np.ndarray]:
+        return TangentRun(run, list(tangents), keep=False).tangents()
 
-    return record(outputs, run.inputs, vjp, replay=replay, name=cell.name)
+    return record(outputs, run.inputs, vjp, jvp=jvp, name=cell.name)
 
 
 def _no_vjp(*_: Any) -> list[Any]:
@@ -107,7 +79,6 @@ def _gradient(run: Direction, got: Gradients, name: str) -> np.ndarray | None:
     value: np.ndarray | None = getattr(got, name)
     if name == "weight_hh" and value is not None and (mask := run.upper_mask()) is not None:
         return value * mask
-    if name == "bias_hh" and value is not None and run.cell.unbiased:
-        kept = [i for i, k in enumerate(run.cell.products) if k in run.cell.biased]
-        value = value.reshape(-1, run.hidden_size)[kept].reshape(-1)
+    if name == "bias_hh" and value is not None:
+        return recurrent_bias(run, value)
     return value

@@ -13,9 +13,10 @@ from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.layers import arguments, reference
 from minirnn.layers import init as initialisers
 from minirnn.layers.direction import Direction, upper_mask
-from minirnn.layers.fused import PackedWeights, run_fused
+from minirnn.layers.fused import run_fused
 from minirnn.layers.fused_view import FusedView
 from minirnn.layers.module import Module, module_rng, positive
+from minirnn.layers.packed import PackedWeights
 from minirnn.layers.reference_view import ReferenceView
 from minirnn.layers.views import View
 

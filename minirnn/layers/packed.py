@@ -1,0 +1,48 @@
+"""Packed weights of a direction, kept until a parameter is written to."""
+
+from typing import Any
+
+import numpy as np
+
+from minirnn.kernels.cellkernel import Packed
+from minirnn.layers.direction import Direction
+
+
+class PackedWeights:
+    """Packed weights of one direction, made again when a parameter has been written to."""
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._packed: Packed | None = None
+
+    def get(self, run: Direction) -> Packed:
+        """Return the direction's weights for the kernels."""
+        key = tuple((id(p._data), p.version) for p in run.parameters.values())
+        if self._packed is None or key != self._key:
+            self._packed, self._key = _pack(run), key
+        return self._packed
+
+
+def _pack(run: Direction) -> Packed:
+    arrays = {n: p._data for n, p in run.parameters.items()}
+    bias_hh = recurrent_bias(run) if "bias_hh" in arrays else None
+    vectors = {n: arrays[f"vector_{n}"] for n in run.cell.vectors} | run.constants()
+    mask = run.upper_mask()
+    weight_hh = arrays["weight_hh"] if mask is None else arrays["weight_hh"] * mask
+    return Packed(arrays["weight_ih"], weight_hh, arrays.get("bias_ih"), bias_hh, vectors)
+
+
+def recurrent_bias(run: Direction, full: np.ndarray | None = None) -> np.ndarray:
+    """Turn ``bias_hh`` into one with zeros for the blocks that have none, (P*H,).
+
+    With ``full``, an array of that shape, turn it back: the part of the blocks that have a bias.
+    """
+    cell, size = run.cell, run.hidden_size
+    biased = np.repeat([k in cell.biased for k in cell.products], size)
+    if full is not None:
+        return full[biased]
+    if not cell.unbiased:
+        return run.parameters["bias_hh"]._data
+    out = np.zeros(len(biased), run.dtype)
+    out[biased] = run.parameters["bias_hh"]._data
+    return out
