@@ -11,10 +11,11 @@ from minirnn.layers.named import GRU, LSTM, RNN
 from minirnn.layers.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from minirnn.layers.recurrent import Recurrent
 from minirnn.layers.sequential import Sequential
+from minirnn.layers.spatial import SpatialLSTM
 from minirnn.layers.watch import watch
 
 __all__ = [
     "GRU", "LSTM", "RNN", "SGD", "Adagrad", "Adam", "AdamW", "ClipInfo", "Dropout", "Embedding",
-    "LayerNorm", "Linear", "Module", "RMSprop", "Recurrent", "Sequential", "clip_grad_norm",
-    "clip_grad_value", "cross_entropy", "mse_loss", "watch",
+    "LayerNorm", "Linear", "Module", "RMSprop", "Recurrent", "Sequential", "SpatialLSTM",
+    "clip_grad_norm", "clip_grad_value", "cross_entropy", "mse_loss", "watch",
 ]  # fmt: skip
