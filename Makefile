@@ -5,6 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check
 ARGS ?=
+OLDER := NUMBA_CPU_NAME=nehalem NUMBA_CPU_FEATURES=+sse,+sse2,+sse3,+ssse3,+sse4.1,+sse4.2
 
 # Compiled kernels live inside the environment, so that `rm -rf .venv` really resets.
 export MINIRNN_CACHE_DIR ?= $(CURDIR)/$(VENV)/kernels
@@ -59,6 +60,12 @@ conformance: $(VENV)/.torch
 	    echo "conformance with vectors of $$bits bits"; \
 	    MINIRNN_CONFORMANCE=1 MINIRNN_VECTOR_BITS=$$bits $(PY) -m pytest tests/conformance $(ARGS) || [ $$? -eq 5 ] || exit 1; \
 	done
+
+	@if [ "$$(uname -m)" = x86_64 ]; then \
+	    echo "an older processor: no AVX, no fused multiply-add"; \
+	    $(OLDER) $(PY) -m pytest tests/conformance/test_naive_loops.py tests/conformance/test_vector_functions.py \
+	        $(ARGS) || [ $$? -eq 5 ]; \
+	fi
 
 bench: $(VENV)/.torch
 	$(PY) -m pytest bench --benchmark-only $(ARGS)
