@@ -115,7 +115,7 @@ class SpatialLSTM(Module):
         """Run over a grid (R, C, B, I) row by row; h of every pixel (R, C, B, H)."""
         rows, columns, batch, _ = x.shape
         size = self.hidden_size
-        if not x.shape[0]:  # of shape (0, C, B, H), and on the tape
+        if 0 in x.shape[:3]:  # no pixel, but the right shape and a place on the tape
             return x @ self.weight_ih[:size].transpose(0, 1)
         edge = Tensor(np.zeros((batch, size), x.dtype))
         row = Tensor(np.zeros((columns, batch, size), x.dtype))
