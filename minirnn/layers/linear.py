@@ -5,7 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minirnn.engine import Tensor
+from minirnn.engine import Tensor, record
+from minirnn.kernels import dense
+from minirnn.kernels._jit import JIT_DISABLED
+from minirnn.layers import reference
 from minirnn.layers.module import Module, checked_input, module_rng, positive
 
 
@@ -35,6 +38,7 @@ class Linear(Module):
         if bias:
             drawn = rng.uniform(-bound, bound, out_features)
             self.bias = Tensor(drawn.astype(dtype), requires_grad=True)
+        self._packed = _Packed()
 
     def forward(self, x: Any) -> Tensor:
         """Map x (..., in_features) to (..., out_features)."""
@@ -43,9 +47,67 @@ class Linear(Module):
             raise ValueError(
                 f"Linear: x must have shape (..., in_features={self.in_features}), got {x.shape}"
             )
-        y = x @ self.weight.transpose(0, 1)
-        return y if self.bias is None else y + self.bias
+        parents = (x, self.weight) if self.bias is None else (x, self.weight, self.bias)
+        if JIT_DISABLED or reference.forced():
+            return plain(*parents)
+        return self._fused(parents)
+
+    def _fused(self, parents: tuple[Tensor, ...]) -> Tensor:
+        """Run the products through the kernels, as one node of the tape."""
+        x, weight = parents[:2]
+        shape = x.shape[:-1]
+        flat = np.ascontiguousarray(x._data).reshape(-1, self.in_features)
+        packed = self._packed.of(*parents[1:])
+        y = dense.apply(flat, packed["forward"], self.out_features)
+        wants = [t.requires_grad for t in parents]
+
+        def vjp(d: np.ndarray) -> list[Any]:
+            dy = np.ascontiguousarray(d).reshape(-1, self.out_features)
+            if wants[0] and "backward" not in packed:
+                packed["backward"] = dense.pack_backward(weight._data)
+            panels = packed["backward"] if wants[0] else None
+            dx, *others = dense.gradients(flat, dy, panels, any(wants[1:]))
+            dx = None if dx is None else dx.reshape(*shape, self.in_features)
+            return [dx, *others[: len(parents) - 1]]
+
+        def jvp(*moves: np.ndarray | None) -> list[np.ndarray]:
+            # The product is linear in x and in W: each moves by itself.
+            total = np.zeros((*shape, self.out_features), y.dtype)
+            if moves[0] is not None:
+                total += moves[0] @ weight._data.T
+            if moves[1] is not None:
+                total += x._data @ moves[1].T
+            if len(moves) > 2 and moves[2] is not None:
+                total += moves[2]
+            return [total]
+
+        out = np.ascontiguousarray(y).reshape(*shape, self.out_features)
+        (made,) = record([out], parents, vjp, jvp, replay=lambda *p: (plain(*p),), name="Linear")
+        return made
 
     def extra_repr(self) -> str:
         """Show the sizes."""
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
+def plain(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Compute ``x W^T + b`` of recorded operations: the reference."""
+    y = x @ weight.transpose(0, 1)
+    return y if bias is None else y + bias
+
+
+class _Packed:
+    """Weights packed for the kernels, made again when a parameter has been written to."""
+
+    def __init__(self) -> None:
+        self._key: Any = None
+        self._parts: dict[str, np.ndarray] = {}
+
+    def of(self, weight: Tensor, bias: Tensor | None = None) -> dict[str, np.ndarray]:
+        """Return the packed weights; those for the way back are added when first needed."""
+        key = tuple((id(p._data), p.version) for p in (weight, bias) if p is not None)
+        if key != self._key:
+            b = None if bias is None else bias._data
+            self._parts = {"forward": dense.pack_forward(weight._data, b)}
+            self._key = key
+        return self._parts

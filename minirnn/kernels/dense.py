@@ -1,0 +1,96 @@
+"""Products of a plain layer, y = x W^T + b and its gradients, through the tile.
+
+So that a training step calls no BLAS: NumPy's has threads of its own, which wait in a loop for more
+work after each product and take the core from the threads of the recurrence (measured: an LSTM
+training step of 24 ms takes 100 to 155 ms beside them).
+"""
+
+import numpy as np
+
+from minirnn.kernels import product, threads
+from minirnn.kernels.machine import MACHINE
+from minirnn.kernels.pack import aligned, pack_plain, pack_transposed
+from minirnn.kernels.tile import WIDEST
+from minirnn.kernels.workspace import Lease
+
+_THREAD_FLOPS = 4e5  # less work than this runs in one thread
+
+
+def _lanes(dtype: np.dtype) -> int:
+    return MACHINE.lanes(dtype.itemsize)
+
+
+def _round_up(count: int, lanes: int) -> int:
+    return -(-count // lanes) * lanes
+
+
+def pack_forward(weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """Pack W (O, I) and b (O,) for y = x W^T + b."""
+    lanes = _lanes(weight.dtype)
+    columns = np.full(_round_up(weight.shape[0], lanes), -1, np.int64)
+    columns[: weight.shape[0]] = np.arange(weight.shape[0])
+    return pack_transposed(weight, columns, bias, WIDEST * lanes)
+
+
+def pack_backward(weight: np.ndarray) -> np.ndarray:
+    """Pack W (O, I) for dx = dy W."""
+    return pack_plain(weight, np.arange(weight.shape[0]), WIDEST * _lanes(weight.dtype))
+
+
+def _run(jobs: list[list[int]], flops: float, scratch: np.ndarray | None) -> None:
+    table = product.job_table(jobs)
+    address, stride = (0, 0) if scratch is None else (scratch.ctypes.data, scratch.strides[0])
+
+    def share(thread: int, count: int) -> None:
+        product.run_jobs(table.ctypes.data, len(jobs), thread, count, address + thread * stride)
+
+    threads.run(share, threads.get_num_threads() if flops > _THREAD_FLOPS else 1)
+
+
+def apply(x: np.ndarray, panels: np.ndarray, outputs: int) -> np.ndarray:
+    """Return x W^T + b, (N, O).  x: (N, I) contiguous; panels: from `pack_forward`."""
+    out = aligned((x.shape[0], _round_up(outputs, _lanes(x.dtype))), x.dtype)
+    if x.shape[0]:
+        job = product.rows_job(x.dtype.name, x, x.shape[1], panels, out.shape[1], out)
+        _run([job], 2.0 * x.size * outputs, None)
+    return out[:, :outputs]
+
+
+def gradients(
+    x: np.ndarray, dy: np.ndarray, panels: np.ndarray | None, weights: bool
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """Return dx (N, I), dW (O, I) and db (O,).
+
+    x: (N, I), dy: (N, O), both contiguous; panels: from `pack_backward`, or None if dx is not
+    asked for; weights: whether dW and db are.
+    """
+    rows, inputs, outputs = x.shape[0], x.shape[1], dy.shape[1]
+    dtype, lanes = x.dtype, _lanes(x.dtype)
+    wide = _round_up(inputs, lanes)
+    lease = Lease()
+    jobs, scratch, dx, dw, db = [], None, None, None, None
+    if panels is not None:
+        dx = aligned((rows, wide), dtype)
+        jobs.append(product.rows_job(dtype.name, dy, outputs, panels, wide, dx))
+    if weights:
+        padded = dy
+        if outputs % lanes:
+            padded = lease.take((rows, _round_up(outputs, lanes)), dtype, fill=0.0)
+            padded[:, :outputs] = dy
+        dw = aligned((padded.shape[1], wide), dtype, fill=0.0)
+        db = aligned((padded.shape[1],), dtype, fill=0.0)
+        place = np.zeros(1, np.int64)
+        jobs.append(product.transposed_job(dtype.name, padded, 1, place, x, inputs, dw))
+        jobs.append(product.sums_job(dtype.name, padded, db))
+        bytes_needed = product.transposed_scratch(inputs, dtype.itemsize)
+        scratch = lease.take((threads.available(), bytes_needed), np.uint8)
+    if rows and jobs:
+        _run(jobs, 2.0 * len(jobs) * x.size * outputs, scratch)
+    lease.release()
+    if not rows and dx is not None:
+        dx.fill(0.0)
+    return (
+        None if dx is None else dx[:, :inputs],
+        None if dw is None else np.ascontiguousarray(dw[:outputs, :inputs]),
+        None if db is None else db[:outputs],
+    )
