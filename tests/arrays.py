@@ -21,6 +21,13 @@ def blocks_of(names, array):
     return dict(zip(names, parts, strict=True))
 
 
+def triangle(cell, units):
+    """Give 1 where a unit reads one of its own module or of a later one, else 0: (H, H)."""
+    count = len(next(iter(cell.constants.values())))
+    module = np.array([j * count // units for j in range(units)])
+    return np.where(module[:, None] <= module, 1.0, 0.0)
+
+
 def step(cell, w, x, state, t=0):
     """Compute one step by the cell's function.
 
@@ -29,6 +36,7 @@ def step(cell, w, x, state, t=0):
     """
     units = state[0].shape[-1]
     weight = blocks_of(cell.products, w["weight_hh"])
+    weight |= {k: weight[k] * triangle(cell, units) for k in cell.upper}
     bias = blocks_of(cell.biased, w["bias_hh"]) if "bias_hh" in w else {}
     wx = x @ w["weight_ih"].T + w.get("bias_ih", 0.0)
     wx = dict(zip(cell.gates, np.split(wx, len(cell.gates), axis=-1), strict=True))

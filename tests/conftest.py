@@ -10,9 +10,9 @@ from tests.matrix import FULL_MATRIX
 # No deadline: the first call of a kernel compiles it. Derandomized: a run says the same everywhere;
 # `--hypothesis-profile=explore` draws anew each time.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("ci", derandomize=True, database=None, max_examples=20, **_COMMON)
-settings.register_profile("full", derandomize=True, database=None, max_examples=40, **_COMMON)
-settings.register_profile("explore", max_examples=200, **_COMMON)
+settings.register_profile("ci", derandomize=True, database=None, max_examples=12, **_COMMON)
+settings.register_profile("full", derandomize=True, database=None, max_examples=16, **_COMMON)
+settings.register_profile("explore", max_examples=120, **_COMMON)
 settings.load_profile("full" if FULL_MATRIX else "ci")
 
 

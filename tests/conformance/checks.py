@@ -214,7 +214,6 @@ CHECKS = (
     each_row_with_a_length_equals_its_own_short_run,
     an_empty_sequence_or_batch_gives_empty_results,
     step_gives_the_bits_of_the_sequence,
-    one_and_two_threads_agree_bit_for_bit,
     an_unbatched_or_batch_first_input_gives_the_same,
     a_bidirectional_layer_has_no_step,
 )

@@ -1,35 +1,59 @@
-"""The conformance suite over the registry: a new cell is in it by being registered."""
+"""The conformance suite over the registry: a new cell is in it by being registered.
+
+`make conformance` draws cases for every cell, check and dtype. `make test` does so for the cells
+that between them have all that a kernel can do; the others pass every check on fixed cases there.
+"""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from minirnn import cells
 from minirnn.equations.symbols import postorder
-from tests.conformance.checks import CHECKS, fused_forward_and_backward_equal_the_reference
-from tests.conformance.numeric import NUMERIC_CHECKS
-from tests.conformance.watching import (
-    WATCH_CHECKS,
-    carried_gradients_obey_the_recurrence_with_the_numeric_jacobian,
+from tests.conformance.checks import (
+    CHECKS,
+    fused_forward_and_backward_equal_the_reference,
+    one_and_two_threads_agree_bit_for_bit,
 )
+from tests.conformance.numeric import NUMERIC_CHECKS, the_reference_passes_gradcheck
+from tests.conformance.watching import WATCH_CHECKS
 from tests.strategies import Case, cases
 
-# `make test` compiles every cell in float64 and these in float32; `make conformance` the rest.
+# Cells whose cases are drawn in `make test` too, and those of them that are compiled in float32.
+ALSO_DRAWN = ("rnn", "rnn_relu", "rnn_logistic", "lstm", "lstm_peephole", "gru", "gru_before")
 ALSO_FLOAT32 = ("rnn", "lstm", "gru")
 
 CELLS_AND_DTYPES = [
-    pytest.param(
-        name,
-        dtype,
-        marks=() if dtype == "float64" or name in ALSO_FLOAT32 else pytest.mark.conformance,
-    )
+    pytest.param(name, dtype, marks=() if name in quick else pytest.mark.conformance)
     for name in cells.names()
-    for dtype in ("float64", "float32")
+    for dtype, quick in (("float64", ALSO_DRAWN), ("float32", ALSO_FLOAT32))
+]
+FIXED = [
+    Case(T=5, B=4, I=3, H=9, L=2, bidirectional=True, seed=7),
+    Case(T=6, B=5, I=2, H=17, L=1, lengths=(6, 0, 3, 5, 1), seed=8),
 ]
 
 
 def passes_gradients_everywhere(name):
     """Whether no ``stop`` hides a part of the function from the gradient."""
     return all(node.op != "stop" for node in postorder(cells.get(name).outputs))
+
+
+WITH_NUMERIC_DERIVATIVES = [name for name in cells.names() if passes_gradients_everywhere(name)]
+NUMERIC_NAMES = [
+    pytest.param(name, marks=() if name in ALSO_DRAWN else pytest.mark.conformance)
+    for name in WITH_NUMERIC_DERIVATIVES
+]
+
+
+@pytest.mark.parametrize("name", [name for name in cells.names() if name not in ALSO_DRAWN])
+def test_a_registered_cell_conforms_in_fixed_cases(name):
+    for case in FIXED:
+        for check in CHECKS + WATCH_CHECKS:
+            check(name, case, "float64")
+    one_and_two_threads_agree_bit_for_bit(name, FIXED[0], "float64")
+    if name in WITH_NUMERIC_DERIVATIVES:
+        for check in (*NUMERIC_CHECKS, the_reference_passes_gradcheck):
+            check(name, Case(T=4, B=2, I=3, H=5, seed=9))
 
 
 @pytest.mark.parametrize("check", CHECKS + WATCH_CHECKS, ids=lambda check: check.__name__)
@@ -39,12 +63,22 @@ def test_a_registered_cell_conforms(name, dtype, check, case):
     check(name, case, dtype)
 
 
-@pytest.mark.parametrize(
-    "check",
-    (*NUMERIC_CHECKS, carried_gradients_obey_the_recurrence_with_the_numeric_jacobian),
-    ids=lambda check: check.__name__,
-)
-@pytest.mark.parametrize("name", [k for k in cells.names() if passes_gradients_everywhere(k)])
+@pytest.mark.parametrize(("name", "dtype"), CELLS_AND_DTYPES)
+@settings(max_examples=2)  # the sizes are fixed, and large
+@given(case=cases())
+def test_a_registered_cell_gives_the_same_bits_on_two_threads(name, dtype, case):
+    one_and_two_threads_agree_bit_for_bit(name, case, dtype)
+
+
+@pytest.mark.parametrize("name", NUMERIC_NAMES)
+@settings(max_examples=3)  # two forward passes for every number: slow
+@given(case=cases(max_steps=3, max_batch=2, units=(2, 3)))
+def test_the_reference_of_a_registered_cell_passes_gradcheck(name, case):
+    the_reference_passes_gradcheck(name, case)
+
+
+@pytest.mark.parametrize("check", NUMERIC_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", NUMERIC_NAMES)
 @given(case=cases(max_steps=5, max_batch=3, units=(1, 2, 3, 5)))
 def test_a_registered_cell_agrees_with_numeric_derivatives(name, check, case):
     check(name, case)

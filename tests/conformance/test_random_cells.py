@@ -6,12 +6,9 @@ Every new cell is compiled, which takes seconds: few examples, and no shrinking.
 import pytest
 from hypothesis import Phase, given, settings
 
-from tests.conformance.checks import CHECKS
-from tests.conformance.numeric import NUMERIC_CHECKS
-from tests.conformance.watching import (
-    WATCH_CHECKS,
-    carried_gradients_obey_the_recurrence_with_the_numeric_jacobian,
-)
+from tests.conformance.checks import CHECKS, one_and_two_threads_agree_bit_for_bit
+from tests.conformance.numeric import NUMERIC_CHECKS, the_reference_passes_gradcheck
+from tests.conformance.watching import WATCH_CHECKS
 from tests.matrix import FULL_MATRIX
 from tests.strategies import cases, programs, smooth_programs
 
@@ -25,7 +22,7 @@ few = settings(max_examples=16 if FULL_MATRIX else 4, phases=(Phase.explicit, Ph
 @given(program=programs(), case=cases())
 def test_a_cell_made_up_from_the_grammar_conforms(dtype, program, case):
     cell = program.cell()
-    for check in CHECKS + WATCH_CHECKS:
+    for check in (*CHECKS, *WATCH_CHECKS, one_and_two_threads_agree_bit_for_bit):
         check(cell, case, dtype)
 
 
@@ -33,6 +30,5 @@ def test_a_cell_made_up_from_the_grammar_conforms(dtype, program, case):
 @given(program=smooth_programs(), case=cases(max_steps=5, max_batch=3, units=(1, 2, 3, 5)))
 def test_a_smooth_cell_made_up_from_the_grammar_agrees_with_numeric_derivatives(program, case):
     cell = program.cell()
-    for check in NUMERIC_CHECKS:
+    for check in (*NUMERIC_CHECKS, the_reference_passes_gradcheck):
         check(cell, case)
-    carried_gradients_obey_the_recurrence_with_the_numeric_jacobian(cell, case)

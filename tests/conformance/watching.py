@@ -8,7 +8,7 @@ import minirnn
 from minirnn.layers.reference import use_reference
 from tests import arrays
 from tests.conformance import harness
-from tests.conformance.harness import TOLERANCE, assert_agrees, assert_close
+from tests.conformance.harness import TOLERANCE, assert_agrees
 
 RECORDS = ("states", "state_grads", "carried_grads", "gates", "gate_grads", "recurrent_gate_grads")
 
@@ -109,37 +109,3 @@ WATCH_CHECKS = (
     the_records_of_a_pullback_are_those_of_backward,
     a_pullback_is_linear,
 )
-
-
-def carried_gradients_obey_the_recurrence_with_the_numeric_jacobian(cell, case):
-    """``delta_t = eps_t + J^T delta_{t+1}``, J by complex step through the cell's function."""
-    case = replace(
-        case, T=min(case.T, 4), B=min(case.B, 2), H=min(case.H, 5), L=1, bidirectional=False,
-        lengths=None, bias=True,
-    )  # fmt: skip
-    layer = harness.build(cell, case)
-    data = harness.draw(layer, case)
-    seen, _ = watched(layer, data)
-    w, names = harness.parameters(layer), layer.cell.state
-    carried = np.concatenate([seen.carried_grads[k] for k in names], axis=-1)  # (T+1, B, S)
-    eps = np.zeros_like(carried)
-    eps[1:, :, : case.H] = data.d_output
-    eps[-1] += np.concatenate([d[0] for d in data.d_state], axis=-1)
-    assert_close(carried[-1], eps[-1], 1e-12, "last row")
-    for t in range(case.T):
-        state = [seen.states[k][t] for k in names]
-        jacobian = step_jacobian(layer.cell, w, data.x[t], state, t)
-        wanted = eps[t] + np.einsum("bij,bi->bj", jacobian, carried[t + 1])
-        assert_close(carried[t], wanted, 1e-9, f"row {t}")
-
-
-def step_jacobian(cell, w, x, state, t):
-    """Jacobian of one step by complex step: (B, S, S), entry [b, i, j] = d new[i] / d old[j]."""
-    old = np.concatenate(state, axis=-1)
-    columns = []
-    for j in range(old.shape[-1]):
-        moved = old.astype(complex)
-        moved[:, j] += 1e-30j
-        new = arrays.step(cell, w, x, tuple(np.split(moved, len(state), axis=-1)), t)
-        columns.append(np.concatenate(new, axis=-1).imag / 1e-30)
-    return np.stack(columns, axis=-1)
