@@ -2,15 +2,31 @@
 
 import importlib
 
+from minirnn.cells.hs97 import hs97_count
 from minirnn.equations import Cell
+
+__all__ = ["get", "hs97_count", "names"]
 
 # file of this package -> the cells that it defines
 _FILES = {
     "rnn": ("rnn", "rnn_relu", "rnn_logistic"),
+    "elman_jordan": ("elman", "jordan"),
     "lstm": ("lstm",),
     "lstm_peephole": ("lstm_peephole",),
-    "gru": ("gru", "gru_before"),
-}
+    "lstm_cifg": ("lstm_cifg",),
+    "lstm_1997": ("lstm_1997", "lstm_1997_truncated"),
+    "gru": ("gru", "gru_write", "gru_before", "gru_before_write", "gru_none", "gru_none_write"),
+    "greff": (
+        "greff_v", "greff_nig", "greff_nfg", "greff_nog", "greff_niaf", "greff_noaf", "greff_np",
+        "greff_cifg", "greff_fgr",
+    ),
+    "depth_gated": ("depth_gated",),
+    "clockwork": ("clockwork",),
+    "mgu": ("mgu",),
+    "mut": ("mut1", "mut2", "mut3"),
+    "ligru": ("ligru",),
+    "layernorm": ("lstm_layernorm", "gru_layernorm"),
+}  # fmt: skip
 
 
 def names() -> tuple[str, ...]:
