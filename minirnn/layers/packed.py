@@ -38,7 +38,7 @@ def recurrent_bias(run: Direction, full: np.ndarray | None = None) -> np.ndarray
     With ``full``, an array of that shape, turn it back: the part of the blocks that have a bias.
     """
     cell, size = run.cell, run.hidden_size
-    biased = np.repeat([k in cell.biased for k in cell.products], size)
+    biased = np.repeat(np.array([k in cell.biased for k in cell.products], bool), size)
     if full is not None:
         return full[biased]
     if not cell.unbiased:
