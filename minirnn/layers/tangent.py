@@ -118,7 +118,7 @@ def gradient_on_tape(
     The derivative of that node is a `TangentRun`; the derivative of that one goes by the reference.
     gradients: one array or None for each of ``run.inputs``.
     """
-    kept = [i for i, g in enumerate(gradients) if g is not None]
+    kept = [i for i, g in enumerate(gradients) if g is not None and run.inputs[i].requires_grad]
     given = [i for i, d in enumerate(douts) if d is not None]
     count = len(run.inputs)
 
@@ -145,7 +145,7 @@ def gradient_on_tape(
 
     parents = [*run.inputs, *(d for d in douts if d is not None)]
     made = record(
-        [g for g in gradients if g is not None], parents, vjp, replay=replay,
+        [g for i, g in enumerate(gradients) if g is not None and i in kept], parents, vjp, replay=replay,
         name=f"gradient of {run.cell.name}",
     )  # fmt: skip
     out: list[Tensor | None] = [None] * count
