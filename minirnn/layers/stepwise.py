@@ -4,32 +4,19 @@ Each step is a graph of its own, so that any value inside it can be differentiat
 gradient can be changed on its way from step to step.
 """
 
-import operator
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from minirnn.engine import Tensor, enable_grad, grad, no_grad
-from minirnn.equations import functions
 from minirnn.equations.levels import gate_nodes, is_given
 from minirnn.equations.symbols import Symbol, postorder
 from minirnn.layers.direction import Direction
+from minirnn.layers.evaluate import apply
 from minirnn.layers.reference import blocks, in_processing_order, project, vectors
 
 Arrays = dict[str, np.ndarray]
-_OPERATORS: dict[str, Callable[..., Any]] = {
-    "add": operator.add,
-    "sub": operator.sub,
-    "mul": operator.mul,
-    "neg": operator.neg,
-    "div": operator.truediv,
-    "mod": operator.mod,
-    "lt": operator.lt,
-    "le": operator.le,
-    "pow": operator.pow,
-}
 
 
 class Step:
@@ -72,7 +59,7 @@ class Step:
                 value = getattr(u, node.args[0]) @ self.values[node.args[1]]
                 value = value + self.du[node.args[0]]
             else:
-                value = self._apply(node)
+                value = apply(node, self.values)
             # What is given may stand elsewhere in the equations too: see below.
             for k in states.get(node, ()) if not is_given(node) else ():
                 value = value + self.inner[k]
@@ -81,10 +68,6 @@ class Step:
             k: self.values[n] + self.inner[k] if is_given(n) else self.values[n]
             for k, n in zip(cell.state, cell.outputs, strict=True)
         }
-
-    def _apply(self, node: Symbol) -> Any:
-        args = [self.values[a] if isinstance(a, Symbol) else a for a in node.args]
-        return (_OPERATORS.get(node.op) or getattr(functions, node.op))(*args)
 
     def back(self, delta: Arrays) -> dict[str, Arrays]:
         """Carry the gradient of the states one step back; also by wx, by products, by values."""

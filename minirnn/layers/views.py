@@ -12,6 +12,8 @@ import numpy as np
 from minirnn.engine import Tensor
 from minirnn.equations.levels import gate_nodes
 from minirnn.layers.direction import Direction
+from minirnn.layers.evaluate import Inputs
+from minirnn.layers.jacobians import Steps, check_size, chosen_steps, step_jacobians
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -53,6 +55,7 @@ class View:
         self.states = Lazy("states", run.cell.state, self._state)
         self.gates = Lazy("gates", names, self._gate)
         self._gradients: Any = None
+        self._versions = [t.version for t in self._run.inputs]
 
     def _state(self, name: str) -> np.ndarray:
         raise NotImplementedError
@@ -163,6 +166,31 @@ class View:
             d = checked("d_output (T, B, H)", d_output, (steps, batch, size))
             rows[first] = self.after_every_step(d) + rows.get(first, 0)
         return final, rows
+
+    def _inputs(self, what: str) -> Inputs:
+        """Return what was given to every step, if it still is what it was."""
+        if [t.version for t in self._run.inputs] != self._versions:
+            raise RuntimeError(
+                f"watch: {what} is computed from the parameters and the input when it is asked "
+                "for, and one of them has been written to since; ask before the optimizer's step"
+            )
+        return Inputs(self._run, self.states)
+
+    def step_jacobians(self, steps: Steps = None) -> np.ndarray:
+        """Return the Jacobian of every step, all states side by side, (T, B, S, S).
+
+        ``[t, b, i, j]`` is the derivative of entry i of row t + 1 of the states by entry j of row
+        t, with the input held fixed; ``stop`` passes none. Padded steps are the identity.
+
+        Parameters
+        ----------
+        steps
+            Which steps: the first so many, a slice, or their indices; None: all T.
+        """
+        chosen = chosen_steps(steps, self._run.x.shape[0])
+        size = len(self.cell.state) * self._run.hidden_size
+        check_size(len(chosen), self._run.x.shape[1], size, self._run.dtype.itemsize)
+        return step_jacobians(self._inputs("step_jacobians"), self.lengths, chosen)
 
     def after_every_step(self, d: np.ndarray) -> np.ndarray:
         """Return (T, B, H) as rows of states (T+1, B, H): nothing is read after the length."""
