@@ -14,6 +14,7 @@ _HOME = {
     "diagnostics.quantities.decay_rate": "DecayRate decay_rate",
     "diagnostics.quantities.gradient_flow": "GradientFlow gradient_flow",
     "diagnostics.quantities.lag_gain": "LagGain lag_gain",
+    "diagnostics.quantities.step_jacobians": "StepJacobians step_jacobians",
     "diagnostics.report": "Report Subject load_report",
     "diagnostics.rules": "Verdict",
 }
