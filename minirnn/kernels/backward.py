@@ -213,15 +213,25 @@ class _Backward:
             places = np.array([k.cell.products.index(n) for n in g.blocks], np.int64)
             shared = g.index in k.plan.shared
             du = segments[f"dx.{k.plan.shared[g.index]}"][0] if shared else self.du[g.index]
-            operand = self._operand(g.source)
-            self.kept += [places, operand]
+            operand, starts = self._operand(g.source), self._starts(g.blocks)
+            self.kept += [places, operand, starts]
             jobs.append(product.transposed_job(
-                name, du, len(g.blocks), places, operand, k.hidden, out["weight_hh"]
+                name, du, len(g.blocks), places, operand, k.hidden, out["weight_hh"], starts
             ))  # fmt: skip
             if not shared:
                 jobs.append(product.sums_job(name, du, out[f"bias.{g.index}"]))
         jobs += [product.sums_job(name, self.dp[n], out[f"p.{n}"]) for n in k.cell.vectors]
         return jobs
+
+    def _starts(self, blocks: tuple[str, ...]) -> np.ndarray | None:
+        """Return where the wanted part of dU begins for each panel of du, if it is a triangle."""
+        k = self.kernel
+        if not set(blocks) <= set(k.cell.upper):
+            return None
+        height = product.transposed_height(k.dtype.name)
+        unit = np.repeat(np.arange(0, k.padded, k.lanes), len(blocks))[:, None]
+        units = (unit + np.arange(0, k.lanes, height)).reshape(-1)
+        return np.array([k.module_start(int(u)) for u in units], np.int64) * k.dtype.itemsize
 
     def _operand(self, source: str) -> np.ndarray:
         """Return what a group was multiplied with, row by row of the gates: (count, padded)."""

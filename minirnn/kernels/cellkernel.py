@@ -86,36 +86,82 @@ class CellKernel:
         return w.parts["input_rows"]
 
     def weights_table(self, w: Packed, which: int) -> np.ndarray:
-        """Return the table (address, depth) of the packed weights of a pass."""
+        """Return the table of the packed weights of a pass: for each product its columns' table.
+
+        A column's entry: address of its panel, bytes of the operand to skip, and depth.
+        """
         if ("table", which) in w.parts:
             return w.parts["table", which]
         packed = w.parts.setdefault("forward" if which == celltype.FORWARD else "backward", {})
         rows = []
         for s, g, c in celltype.weight_order(self.plan, which):
-            group = self.plan.groups[g]
             if (g, c) not in packed:
-                units, _, _ = celltype.tiling(
-                    self.plan, which, celltype.stages(self.plan, which)[s], self.typed.units
-                )
-                packed[g, c] = self._pack_group(w, group.blocks, which, c, units)
-            depth = self.hidden if which == celltype.FORWARD else len(group.blocks) * self.padded
-            rows.append((packed[g, c].ctypes.data, depth))
-        table = w.parts["table", which] = np.array(rows, np.int64).reshape(-1, 2)
+                stage = celltype.stages(self.plan, which)[s]
+                units, _, _ = celltype.tiling(self.plan, which, stage, self.typed.units)
+                packed[g, c] = self._pack_group(w, self.plan.groups[g].blocks, which, c, units)
+            rows.append(packed[g, c][1].ctypes.data)
+        table = w.parts["table", which] = np.array(rows, np.int64)
         return table
 
     def _pack_group(
         self, w: Packed, blocks: tuple[str, ...], which: int, chunk: int, units: int
-    ) -> np.ndarray:
-        if which != celltype.FORWARD:
-            columns = self._columns(blocks, self.cell.products)
-            return pack_plain(w.weight_hh, columns, units * self.lanes)
-        cuts = cut(len(blocks))
-        first = sum(cuts[:chunk])
-        names = blocks[first : first + cuts[chunk]]
-        width = units * len(names) * self.lanes
-        return pack_transposed(
-            w.weight_hh, self._columns(names, self.cell.products), w.bias_hh, width
-        )
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Pack one product's weights; returns the panels and the table of the columns."""
+        forward = which == celltype.FORWARD
+        if forward:
+            cuts = cut(len(blocks))
+            first = sum(cuts[:chunk])
+            blocks = blocks[first : first + cuts[chunk]]
+        columns = self._columns(blocks, self.cell.products)
+        members = len(blocks) if forward else 1
+        width, depth = units * members * self.lanes, self.hidden if forward else len(columns)
+        if not set(blocks) <= set(self.cell.upper):
+            panels = (
+                pack_transposed(w.weight_hh, columns, w.bias_hh, width)
+                if forward
+                else pack_plain(w.weight_hh, columns, width)
+            )
+            step = (depth + 1) * width * self.dtype.itemsize
+            count = -(-self.blocks // units)
+            rows = [(panels.ctypes.data + j * step, 0, depth) for j in range(count)]
+            return [panels], np.array(rows, np.int64)
+        return self._pack_triangle(w, columns, len(blocks), forward, units)
+
+    def _pack_triangle(
+        self, w: Packed, columns: np.ndarray, members: int, forward: bool, units: int
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Pack blocks that are upper triangular over the modules, without their zero part."""
+        kept, rows = [], []
+        for u0 in range(0, self.padded, units * self.lanes):
+            u1 = min(u0 + units * self.lanes, self.padded)
+            if forward:  # units u0 on read units of their own module and of later ones
+                skip = self.module_start(u0)
+                part = columns[u0 * members : u1 * members]
+                source = np.ascontiguousarray(w.weight_hh[:, skip:])
+                panel = pack_transposed(source, part, w.bias_hh, len(part))
+                depth = self.hidden - skip
+            else:  # units up to u1 are read by units of their own module and of earlier ones
+                blocks = -(-self.module_end(u1 - 1) // self.lanes)
+                depth, skip = blocks * members * self.lanes, 0
+                source = np.ascontiguousarray(w.weight_hh[:, u0:u1])
+                panel = pack_plain(source, columns[:depth], u1 - u0)
+            kept.append(panel)
+            rows.append((panel.ctypes.data, skip * self.dtype.itemsize, depth))
+        return kept, np.array(rows, np.int64)
+
+    @property
+    def _modules(self) -> int:
+        return len(next(iter(self.cell.constants.values())))
+
+    def module_start(self, unit: int) -> int:
+        """Return the first unit of a unit's module; unit j belongs to module j*M // H."""
+        module = min(unit, self.hidden - 1) * self._modules // self.hidden
+        return -(-module * self.hidden // self._modules)
+
+    def module_end(self, unit: int) -> int:
+        """Return the unit after the last one of a unit's module."""
+        module = min(unit, self.hidden - 1) * self._modules // self.hidden
+        return min(self.hidden, -(-(module + 1) * self.hidden // self._modules))
 
     def vector_buffers(self, w: Packed) -> dict[str, np.ndarray]:
         """Return vectors and constants padded to whole vectors, (padded,) each."""

@@ -20,7 +20,7 @@ from minirnn.kernels.tile import ADD_TO_C, FROM_PANEL, HEIGHTS, WIDEST, call_til
 from minirnn.kernels.vector import I64, ITEMSIZE, Vector
 
 VECTOR_BYTES = MACHINE.bits // 8
-WORDS = 16  # integers per job
+WORDS = 17  # integers per job
 ROWS, TRANSPOSED, SUMS = 1, 2, 3  # kinds of job
 
 ROW_BLOCK = 96  # rows of A that pass a panel of B before the next panel is taken
@@ -117,13 +117,14 @@ def rows_job(
 
 def transposed_job(
     dtype: str, a: np.ndarray, members: int, places: np.ndarray, b: np.ndarray, columns: int,
-    c: np.ndarray,
+    c: np.ndarray, starts: np.ndarray | None = None,
 ) -> list[int]:  # fmt: skip
     """Describe C = A^T B, summed over rows.
 
     a: (K, blocks * members * lanes), columns as [unit block][member][lane]; b: (K, >= columns);
     c: (rows, columns rounded up to whole vectors), where member m of a unit goes to row
     ``places[m] * (blocks * lanes) + unit``. places: (members,) int64.
+    starts: first column of C wanted for each panel of A (panels,) int64 in bytes, or None: all.
     """
     size = ITEMSIZE[dtype]
     height = transposed_height(dtype)
@@ -132,7 +133,7 @@ def transposed_job(
     return [TRANSPOSED, tile_address(dtype), a.ctypes.data, a.strides[0], a.shape[0], height,
             blocks * members * per_vector, members, places.ctypes.data, b.ctypes.data,
             b.strides[0], columns * size, c.ctypes.data, c.strides[0], size,
-            per_vector]  # fmt: skip
+            per_vector, 0 if starts is None else starts.ctypes.data]  # fmt: skip
 
 
 def sums_job(dtype: str, a: np.ndarray, out: np.ndarray) -> list[int]:
@@ -179,6 +180,7 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
     )  # fmt: skip
     c, c_row, size, per_vector = load(job + 96), load(job + 104), load(job + 112), load(job + 120)
     blocks = load(job + 48) // (members * per_vector)
+    starts = load(job + 128)
     lanes = height * per_vector
     high = height * size
     wide = _T_WIDE * VECTOR_BYTES
@@ -209,6 +211,8 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
                 nv = (width + VECTOR_BYTES - 1) // VECTOR_BYTES
                 panel = packed_b + col // wide * (depth + 1) * wide
                 for p in range(p0, p1):
+                    if starts != 0 and load(starts + p * 8) >= col + width:
+                        continue
                     vector, part = p // per_vector, p % per_vector
                     place = load(places + vector % members * 8)
                     row = (place * blocks + vector // members) * lanes + part * height

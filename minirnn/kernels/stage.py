@@ -123,13 +123,12 @@ class _StageEmitter:
                     a = b.add(self.of(source, ADDRESS), b.mul(row, stride))
                     at = 0
                     for c, wide in enumerate(self.chunks[g]):
-                        entry = self.weight_index[g, c] * 16
-                        depth = self.word(weights, entry + 8)
-                        panel_bytes = b.mul(b.add(depth, I64(1)), I64(self.units * wide * v.bytes))
-                        panel = b.add(self.word(weights, entry), b.mul(column, panel_bytes))
+                        columns = self.word(weights, self.weight_index[g, c] * 8)
+                        entry = b.add(columns, b.mul(column, I64(24)))
+                        panel, skipped, depth = (self.word(entry, o) for o in (0, 8, 16))
                         emit_call(
-                            b, tile, high, b.mul(count, I64(wide)), a, stride, I64(v.size), panel,
-                            depth, I64(FROM_PANEL),
+                            b, tile, high, b.mul(count, I64(wide)), b.add(a, skipped), stride,
+                            I64(v.size), panel, depth, I64(FROM_PANEL),
                             b.add(self.scratch, I64((offset + at) * v.bytes)), I64(row_bytes),
                         )  # fmt: skip
                         at += wide
