@@ -65,9 +65,13 @@ class Values(Mapping[Symbol, Any]):
     """
 
     def __init__(
-        self, inputs: Inputs, t: Array, b: Array, more: Mapping[str, Mapping[str, Array]] = {}
+        self,
+        inputs: Inputs,
+        t: Array,
+        b: Array,
+        more: Mapping[str, Mapping[str, Array]] | None = None,
     ) -> None:
-        self._inputs, self._t, self._b, self._more = inputs, t, b, more
+        self._inputs, self._t, self._b, self._more = inputs, t, b, more or {}
         self._known: dict[Symbol, Any] = {}
 
     @property

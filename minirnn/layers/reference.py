@@ -61,14 +61,18 @@ def blocks(run: Direction) -> dict[str, Block]:
     return made
 
 
-def project(run: Direction) -> Tensor:
-    """Return ``W x_t + b_ih`` in processing order, (T, B, G*H); padding counts as zeros."""
+def read(run: Direction) -> Tensor:
+    """Return x in processing order, (T, B, I); padding counts as zeros."""
     x, lengths = run.x, run.lengths
     if lengths is not None:  # before anything else touches it: the padding may hold NaN
         alive = (np.arange(x.shape[0])[:, None] < lengths)[:, :, None]
         x = where(np.broadcast_to(alive, x.shape), x, np.zeros((), run.dtype))
-    x = in_processing_order(run, x)
-    wx = x @ run.parameters["weight_ih"].transpose(0, 1)
+    return in_processing_order(run, x)
+
+
+def project(run: Direction) -> Tensor:
+    """Return ``W x_t + b_ih`` in processing order, (T, B, G*H); padding counts as zeros."""
+    wx = read(run) @ run.parameters["weight_ih"].transpose(0, 1)
     bias = run.parameters.get("bias_ih")
     return wx if bias is None else wx + bias
 

@@ -11,9 +11,11 @@ import numpy as np
 
 from minirnn.engine import Tensor
 from minirnn.equations.levels import gate_nodes
+from minirnn.layers.contributions import operands, vector_gradients
 from minirnn.layers.direction import Direction
 from minirnn.layers.evaluate import Inputs
 from minirnn.layers.jacobians import Steps, check_size, chosen_steps, step_jacobians
+from minirnn.layers.reference import read
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -100,6 +102,27 @@ class View:
         out: Arrays = self._after_backward("recurrent_gate_grads").recurrent_gate_grads
         return out
 
+    @property
+    def inputs(self) -> np.ndarray:
+        """What this level and direction reads, (T, B, I) in processing order; padding is 0."""
+        self._check_unwritten("inputs")
+        return read(self._run).numpy()
+
+    @property
+    def operands(self) -> Arrays:
+        """The vector that each block of the recurrent matrix is multiplied with, (T, B, H).
+
+        So that ``dU_k`` is the sum over steps of ``recurrent_gate_grads[k]^T operands[k]``. Blocks
+        that are multiplied with the same vector share one array.
+        """
+        return operands(self._given("operands"), self.lengths)
+
+    @property
+    def vector_grads(self) -> Arrays:
+        """Each step's share in the derivative by the vector parameters, (T, B, H)."""
+        carried = self.carried_grads
+        return vector_gradients(self._given("vector_grads"), carried, self.lengths)
+
     def pullback(
         self, d_output: Any = None, d_state: Any = None, clip: float | None = None
     ) -> "View":
@@ -167,13 +190,16 @@ class View:
             rows[first] = self.after_every_step(d) + rows.get(first, 0)
         return final, rows
 
-    def _inputs(self, what: str) -> Inputs:
-        """Return what was given to every step, if it still is what it was."""
+    def _check_unwritten(self, what: str) -> None:
         if [t.version for t in self._run.inputs] != self._versions:
             raise RuntimeError(
                 f"watch: {what} is computed from the parameters and the input when it is asked "
                 "for, and one of them has been written to since; ask before the optimizer's step"
             )
+
+    def _given(self, what: str) -> Inputs:
+        """Return what was given to every step, if it still is what it was."""
+        self._check_unwritten(what)
         return Inputs(self._run, self.states)
 
     def step_jacobians(self, steps: Steps = None) -> np.ndarray:
@@ -190,7 +216,7 @@ class View:
         chosen = chosen_steps(steps, self._run.x.shape[0])
         size = len(self.cell.state) * self._run.hidden_size
         check_size(len(chosen), self._run.x.shape[1], size, self._run.dtype.itemsize)
-        return step_jacobians(self._inputs("step_jacobians"), self.lengths, chosen)
+        return step_jacobians(self._given("step_jacobians"), self.lengths, chosen)
 
     def after_every_step(self, d: np.ndarray) -> np.ndarray:
         """Return (T, B, H) as rows of states (T+1, B, H): nothing is read after the length."""
