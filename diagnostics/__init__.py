@@ -12,6 +12,7 @@ _HOME = {
     "diagnostics.quantities.base": "Cost Quantity",
     "diagnostics.quantities.clipping": "Clipping clipping_statistics",
     "diagnostics.quantities.decay_rate": "DecayRate decay_rate",
+    "diagnostics.quantities.example_grad_norms": "ExampleGradNorms example_grad_norms",
     "diagnostics.quantities.gradient_flow": "GradientFlow gradient_flow",
     "diagnostics.quantities.lag_gain": "LagGain lag_gain",
     "diagnostics.quantities.step_jacobians": "StepJacobians step_jacobians",
