@@ -144,10 +144,8 @@ def gradient_on_tape(
         )
 
     parents = [*run.inputs, *(d for d in douts if d is not None)]
-    made = record(
-        [g for i, g in enumerate(gradients) if g is not None and i in kept], parents, vjp, replay=replay,
-        name=f"gradient of {run.cell.name}",
-    )  # fmt: skip
+    arrays = [g for i, g in enumerate(gradients) if g is not None and i in kept]
+    made = record(arrays, parents, vjp, replay=replay, name=f"gradient of {run.cell.name}")
     out: list[Tensor | None] = [None] * count
     for i, tensor in zip(kept, made, strict=True):
         out[i] = tensor
