@@ -82,6 +82,19 @@ def test_second_derivatives_are_those_of_differences(rng):
     assert minirnn.gradcheck(lambda *_: layer(x).sum(), [x, layer.weight_above], order=2)
 
 
+def test_the_tangent_along_a_direction_is_the_gradient_times_it(rng):
+    layer = minirnn.SpatialLSTM(2, 5, dtype="float64", seed=4)
+    x = minirnn.Tensor(rng.normal(size=(3, 4, 2, 2)), requires_grad=True)
+    inputs = [x, layer.weight_ih, layer.weight_left, layer.weight_above, layer.bias]
+    directions = [rng.normal(size=t.shape) for t in inputs]
+    cotangent = rng.normal(size=(3, 4, 2, 5))
+    _, tangent = minirnn.jvp(lambda *_: layer(x), inputs, directions)
+    layer(x).backward(cotangent)
+    along = sum((t.grad * d).sum() for t, d in zip(inputs, directions, strict=True))
+    # Two sums of some hundred products of either sign.
+    np.testing.assert_allclose((cotangent * tangent.numpy()).sum(), along, rtol=1e-9)
+
+
 def depends(rows, columns, i, j):
     """Pixels that pixel ij may depend on: (R, C) of bool."""
     return (np.arange(rows)[:, None] <= i) & (np.arange(columns) <= j)
