@@ -1,7 +1,8 @@
 """The conformance suite over the registry: a new cell is in it by being registered.
 
-`make conformance` draws cases for every cell, check and dtype. `make test` does so for the cells
-that between them have all that a kernel can do; the others pass every check on fixed cases there.
+Every cell passes every check on fixed cases: in `make test` in float64, in `make conformance` in
+both dtypes and three vector widths. Cases are drawn for the cells that between them have all that a
+kernel can do, and in one of the widths for every cell.
 """
 
 import pytest
@@ -16,17 +17,25 @@ from tests.conformance.checks import (
 )
 from tests.conformance.numeric import NUMERIC_CHECKS, the_reference_passes_gradcheck
 from tests.conformance.watching import WATCH_CHECKS
+from tests.matrix import DRAW_EVERY_CELL
 from tests.strategies import Case, cases
 
 # Cells whose cases are drawn in `make test` too, and those of them that are compiled in float32.
 ALSO_DRAWN = ("rnn", "rnn_relu", "rnn_logistic", "lstm", "lstm_peephole", "gru", "gru_before")
 ALSO_FLOAT32 = ("rnn", "lstm", "gru")
 
-CELLS_AND_DTYPES = [
-    pytest.param(name, dtype, marks=() if name in quick else pytest.mark.conformance)
-    for name in cells.names()
-    for dtype, quick in (("float64", ALSO_DRAWN), ("float32", ALSO_FLOAT32))
-]
+
+def cells_and_dtypes(of, in_float64, in_float32):
+    """Parameters (name, dtype), marked ``conformance`` where they stay out of `make test`."""
+    return [
+        pytest.param(name, dtype, marks=() if name in quick else pytest.mark.conformance)
+        for name in of
+        for dtype, quick in (("float64", in_float64), ("float32", in_float32))
+    ]
+
+
+EVERY_CELL = cells_and_dtypes(cells.names(), set(cells.names()) - set(ALSO_DRAWN), ())
+DRAWN = cells_and_dtypes(cells.names() if DRAW_EVERY_CELL else ALSO_DRAWN, ALSO_DRAWN, ALSO_FLOAT32)
 FIXED = [
     Case(T=5, B=4, I=3, H=9, L=2, bidirectional=True, seed=7),
     Case(T=6, B=5, I=2, H=17, L=1, lengths=(6, 0, 3, 5, 1), seed=8),
@@ -38,39 +47,32 @@ def passes_gradients_everywhere(name):
     return all(node.op != "stop" for node in postorder(cells.get(name).outputs))
 
 
-WITH_NUMERIC_DERIVATIVES = [name for name in cells.names() if passes_gradients_everywhere(name)]
-NUMERIC_NAMES = [
-    pytest.param(name, marks=() if name in ALSO_DRAWN else pytest.mark.conformance)
-    for name in WITH_NUMERIC_DERIVATIVES
-]
-
-
-@pytest.mark.parametrize("name", [name for name in cells.names() if name not in ALSO_DRAWN])
-def test_a_registered_cell_conforms_in_fixed_cases(name):
+@pytest.mark.parametrize(("name", "dtype"), EVERY_CELL)
+def test_a_registered_cell_conforms_in_fixed_cases(name, dtype):
     for case in FIXED:
         for check in CHECKS + WATCH_CHECKS:
-            check(name, case, "float64")
-    one_and_two_threads_agree_bit_for_bit(name, FIXED[0], "float64")
-    if name in WITH_NUMERIC_DERIVATIVES:
+            check(name, case, dtype)
+    one_and_two_threads_agree_bit_for_bit(name, FIXED[0], dtype)
+    if dtype == "float64" and passes_gradients_everywhere(name):
         for check in (*NUMERIC_CHECKS, the_reference_passes_gradcheck):
             check(name, Case(T=4, B=2, I=3, H=5, seed=9))
 
 
 @pytest.mark.parametrize("check", CHECKS + WATCH_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize(("name", "dtype"), CELLS_AND_DTYPES)
+@pytest.mark.parametrize(("name", "dtype"), DRAWN)
 @given(case=cases())
 def test_a_registered_cell_conforms(name, dtype, check, case):
     check(name, case, dtype)
 
 
-@pytest.mark.parametrize(("name", "dtype"), CELLS_AND_DTYPES)
+@pytest.mark.parametrize(("name", "dtype"), DRAWN)
 @settings(max_examples=2)  # the sizes are fixed, and large
 @given(case=cases())
 def test_a_registered_cell_gives_the_same_bits_on_two_threads(name, dtype, case):
     one_and_two_threads_agree_bit_for_bit(name, case, dtype)
 
 
-@pytest.mark.parametrize("name", NUMERIC_NAMES)
+@pytest.mark.parametrize("name", ALSO_DRAWN)
 @settings(max_examples=3)  # two forward passes for every number: slow
 @given(case=cases(max_steps=3, max_batch=2, units=(2, 3)))
 def test_the_reference_of_a_registered_cell_passes_gradcheck(name, case):
@@ -78,7 +80,7 @@ def test_the_reference_of_a_registered_cell_passes_gradcheck(name, case):
 
 
 @pytest.mark.parametrize("check", NUMERIC_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", NUMERIC_NAMES)
+@pytest.mark.parametrize("name", ALSO_DRAWN)
 @given(case=cases(max_steps=5, max_batch=3, units=(1, 2, 3, 5)))
 def test_a_registered_cell_agrees_with_numeric_derivatives(name, check, case):
     check(name, case)

@@ -12,7 +12,7 @@ from tests.conformance.watching import WATCH_CHECKS
 from tests.matrix import FULL_MATRIX
 from tests.strategies import cases, programs, smooth_programs
 
-few = settings(max_examples=16 if FULL_MATRIX else 4, phases=(Phase.explicit, Phase.generate))
+few = settings(max_examples=10 if FULL_MATRIX else 4, phases=(Phase.explicit, Phase.generate))
 
 
 @pytest.mark.parametrize(
