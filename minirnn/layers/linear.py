@@ -10,6 +10,7 @@ from minirnn.kernels import dense
 from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.layers import reference
 from minirnn.layers.module import Module, checked_input, module_rng, positive
+from minirnn.layers.packed import Stamp, same, stamp
 
 
 class Linear(Module):
@@ -100,13 +101,17 @@ class _Packed:
     """Weights packed for the kernels, made again when a parameter has been written to."""
 
     def __init__(self) -> None:
-        self._key: Any = None
+        self._key: Stamp = ()
         self._parts: dict[str, np.ndarray] = {}
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Copy and pickle as an empty one."""
+        return _Packed, ()
 
     def of(self, weight: Tensor, bias: Tensor | None = None) -> dict[str, np.ndarray]:
         """Return the packed weights; those for the way back are added when first needed."""
-        key = tuple((id(p._data), p.version) for p in (weight, bias) if p is not None)
-        if key != self._key:
+        key = stamp(p for p in (weight, bias) if p is not None)
+        if not same(key, self._key):
             b = None if bias is None else bias._data
             self._parts = {"forward": dense.pack_forward(weight._data, b)}
             self._key = key

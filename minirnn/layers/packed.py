@@ -1,9 +1,10 @@
 """Packed weights of a direction, kept until a parameter is written to."""
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
+from minirnn.engine import Tensor
 from minirnn.kernels.cellkernel import Packed
 from minirnn.layers.direction import Direction
 
@@ -12,15 +13,32 @@ class PackedWeights:
     """Packed weights of one direction, made again when a parameter has been written to."""
 
     def __init__(self) -> None:
-        self._key: Any = None
+        self._key: Stamp = ()
         self._packed: Packed | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Copy and pickle as an empty one: packed weights hold addresses of their own arrays."""
+        return PackedWeights, ()
 
     def get(self, run: Direction) -> Packed:
         """Return the direction's weights for the kernels."""
-        key = tuple((id(p._data), p.version) for p in run.parameters.values())
-        if self._packed is None or key != self._key:
+        key = stamp(run.parameters.values())
+        if self._packed is None or not same(key, self._key):
             self._packed, self._key = _pack(run), key
         return self._packed
+
+
+Stamp = tuple[tuple[np.ndarray, int], ...]
+
+
+def stamp(parameters: Iterable[Tensor]) -> Stamp:
+    """Return what tells whether parameters have changed: their arrays and versions."""
+    return tuple((p._data, p.version) for p in parameters)
+
+
+def same(a: Stamp, b: Stamp) -> bool:
+    """Whether two stamps are of the same arrays in the same version."""
+    return len(a) == len(b) and all(x is y and v == w for (x, v), (y, w) in zip(a, b, strict=True))
 
 
 def _pack(run: Direction) -> Packed:

@@ -1,6 +1,8 @@
 """What a user may rely on at the door of ``Recurrent``: names, shapes, defaults, modes, memory."""
 
+import copy
 import gc
+import pickle
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -287,3 +289,19 @@ def test_the_index_of_the_step_begins_at_start():
     moves = [(late[t, 0, 2:] != late[t - 1, 0, 2:]).any() for t in range(1, 7)]
     assert moves == [False, True, False, False, True, False]
     assert not late[0, 0, 2:].any()
+
+
+@pytest.mark.parametrize("through", ["copy", "pickle"])
+def test_a_copy_of_a_layer_lives_by_itself(through):
+    """Its packed weights are its own: the original may change and go."""
+    model = minirnn.Sequential(minirnn.LSTM(3, 40, seed=0), minirnn.Linear(40, 2, seed=0))
+    x = np.ones((4, 2, 3), np.float32)
+    expected = np.array(model(x).numpy())
+    again = copy.deepcopy(model) if through == "copy" else pickle.loads(pickle.dumps(model))
+    for parameter in model.parameters():
+        parameter.assign(np.full(parameter.shape, np.nan, np.float32))
+    del model
+    gc.collect()
+    np.testing.assert_array_equal(again(x).numpy(), expected)
+    again(x).sum().backward()
+    assert all(np.isfinite(p.grad).all() for p in again.parameters())
