@@ -17,7 +17,7 @@ help:
 	@echo "make report       train six small models on real text, write report.html (TEXT=path for a text of yours)"
 	@echo "make test         the tests, without PyTorch (ARGS='-k lstm' picks some)"
 	@echo "make lint         ruff and mypy"
-	@echo "make conformance  every cell, dtype and vector width, and the comparisons with PyTorch"
+	@echo "make conformance  every cell, dtype and vector width, and the comparisons with PyTorch and ONNX"
 	@echo "make nojit        the tests with the JIT switched off: layers run the reference"
 	@echo "make bench        time forward and backward beside PyTorch"
 	@echo "make clean        remove what the commands above wrote (rm -rf .venv for the rest)"
@@ -52,9 +52,13 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+$(VENV)/.interop: $(VENV)/.stamp
+	@$(PIP) -e '.[interop]'
+	@touch $@
+
 # PyTorch beside everything that has a twin there; then one process per vector width: 4, 8 and 16
 # lanes of float32. pytest answers 5 where ARGS picks no test of a run.
-conformance: $(VENV)/.torch
+conformance: $(VENV)/.torch $(VENV)/.interop
 	MINIRNN_CONFORMANCE=1 $(PY) -m pytest -m torch $(ARGS) || [ $$? -eq 5 ]
 	@for bits in 128 256 512; do \
 	    echo "conformance with vectors of $$bits bits"; \

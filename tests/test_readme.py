@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minirnn import cells
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", TEXT, re.M | re.S)
@@ -40,3 +42,10 @@ def test_every_target_that_the_readme_names_is_in_the_makefile():
     makefile = (README.parent / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make (\w+)", TEXT):
         assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_every_cell_that_the_readme_names_is_registered():
+    table = TEXT[TEXT.index("## Cells") : TEXT.index("## Comparing")]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.M)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)} - {"_write"}
+    assert len(named) > 30 and named <= set(cells.names())
