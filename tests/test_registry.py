@@ -107,6 +107,7 @@ def test_every_file_of_equations_names_its_source():
     for file in cells._FILES:
         text = importlib.import_module(f"minirnn.cells.{file}").__doc__
         assert any(f"({year})" in text for year in range(1980, 2030)), file
+        assert "from memory" in text or "equation (" in text, file
 
 
 # ---- counts -------------------------------------------------------------------------------------

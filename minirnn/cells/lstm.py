@@ -1,7 +1,8 @@
 """Long short-term memory with a forget gate.
 
 Hochreiter and Schmidhuber, Neural Computation 9 (1997); the forget gate is from Gers, Schmidhuber
-and Cummins, Neural Computation 12 (2000). Gate order i, f, g, o and both biases as `torch.nn.LSTM`.
+and Cummins, Neural Computation 12 (2000); both from memory. Gate order i, f, g, o and both biases
+as `torch.nn.LSTM`.
 """
 
 from typing import Any

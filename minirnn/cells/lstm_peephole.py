@@ -1,7 +1,7 @@
 """LSTM whose gates see the cell state through diagonal weights.
 
-Gers and Schmidhuber, "Recurrent nets that time and count", IJCNN (2000): the input and the forget
-gate see c_{t-1}, the output gate sees c_t.
+Gers and Schmidhuber, "Recurrent nets that time and count", IJCNN (2000), from memory: the input and
+the forget gate see c_{t-1}, the output gate sees c_t.
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
 """Vanilla recurrent networks: one gate, one state.
 
 Elman, "Finding structure in time", Cognitive Science 14 (1990), for the logistic function; tanh and
-relu as `torch.nn.RNN` has them. ReLU with an identity matrix: Le, Jaitly and Hinton (2015).
+relu as `torch.nn.RNN` has them. ReLU with an identity matrix, ``init={"weight_hh": "identity"}``:
+Le, Jaitly and Hinton (2015). The papers from memory.
 """
 
 from typing import Any
