@@ -87,6 +87,15 @@ class Cell:
         weights = len(self.gates) * hidden_size * input_size + recurrent
         return weights + (len(self.vectors) + biases[bias]) * hidden_size
 
+    def explain(self, format: str = "text") -> str:
+        """Return the equations, their derivatives, what is saved and why, and what a step costs.
+
+        format: "text" in the cell language, or "latex", a fragment that needs amsmath.
+        """
+        from minirnn.equations.explain import explain  # which stands above this module
+
+        return explain(self, format)
+
 
 def _find(module: str, name: str) -> Cell:
     found: Cell = getattr(importlib.import_module(module), name)
