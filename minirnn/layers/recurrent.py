@@ -307,6 +307,16 @@ class Recurrent(Module):
                 x = x.transpose(0, 1)
             return self(x, state, start=start)[1]
 
+    def explain(self, x_t: Any, state: Any = None, start: int = 0) -> str:
+        """Return every equation of one step with the numbers it gives, gate by gate.
+
+        x_t: (B, I) or (I,), of which the first sequence is shown; state as in ``forward``. Dropout
+        is off. The equations without numbers: ``layer.cell.explain()``.
+        """
+        from minirnn.layers.explained import explained_step  # which stands above this module
+
+        return explained_step(self, x_t, state, start)
+
 
 def _suffix(level: int, direction: int) -> str:
     return f"l{level}" + ("_reverse" if direction else "")

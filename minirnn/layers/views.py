@@ -13,7 +13,7 @@ from minirnn.engine import Tensor
 from minirnn.equations.levels import gate_nodes
 from minirnn.layers.contributions import operands, vector_gradients
 from minirnn.layers.direction import Direction
-from minirnn.layers.evaluate import Inputs
+from minirnn.layers.evaluate import Inputs, Values
 from minirnn.layers.jacobians import Steps, check_size, chosen_steps, step_jacobians
 from minirnn.layers.reference import read
 
@@ -201,6 +201,10 @@ class View:
         """Return what was given to every step, if it still is what it was."""
         self._check_unwritten(what)
         return Inputs(self._run, self.states)
+
+    def values(self, t: int, b: int) -> Values:
+        """Return the values of the equations at step t of sequence b, by nodes of the graph."""
+        return self._given("values").at(np.array([t]), np.array([b]))
 
     def step_jacobians(self, steps: Steps = None) -> np.ndarray:
         """Return the Jacobian of every step, all states side by side, (T, B, S, S).
