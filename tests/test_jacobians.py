@@ -223,7 +223,14 @@ def test_padded_steps_are_the_identity_and_not_valid(rng):
 
 @pytest.mark.parametrize(
     ("steps", "expected"),
-    [(2, [0, 1]), (slice(1, None, 2), [1, 3]), ([3, 0], [3, 0]), (range(2), [0, 1]), (0, [])],
+    [
+        (2, [0, 1]),
+        (slice(1, None, 2), [1, 3]),
+        ([3, 0], [3, 0]),
+        (iter([1, -1]), [1, 3]),
+        (np.int64(2), [0, 1]),
+        (0, []),
+    ],
 )
 def test_steps_may_be_a_count_a_slice_or_indices(steps, expected, rng):
     layer, x = build("gru"), rng.normal(size=(4, 2, INPUTS))
@@ -264,6 +271,12 @@ def test_a_write_to_a_parameter_ends_what_a_record_can_compute(rng):
     layer.weight_hh_l0.assign(layer.weight_hh_l0.numpy() * 0.5)
     with pytest.raises(RuntimeError, match="written to since"):
         seen.step_jacobians()
+
+
+@pytest.mark.parametrize(("steps", "batch"), [(0, 2), (3, 0)])
+def test_nothing_has_no_jacobians(steps, batch):
+    found = dg.step_jacobians(build("lstm"), np.zeros((steps, batch, INPUTS)))
+    assert found.value.shape == (steps, batch, 2 * UNITS, 2 * UNITS)
 
 
 def test_the_quantity_says_how_and_at_what_cost(rng):

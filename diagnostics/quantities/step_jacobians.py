@@ -64,13 +64,12 @@ def step_jacobians_of_record(
     record: Any, steps: int | slice | Iterable[int] | None = None, flops: int = 0
 ) -> StepJacobians:
     """Compute the Jacobians on a record of `minirnn.watch` (one level, one direction)."""
-    if steps is not None and not isinstance(steps, int | slice):
-        steps = list(steps)
-    value = record.step_jacobians(steps)
-    total = len(next(iter(record.states.values()))) - 1
-    every = np.arange(total)
-    if steps is not None:
-        every = every[:steps] if isinstance(steps, int) else every[steps]
+    asked = steps
+    if isinstance(steps, Iterable):  # an iterator would be used up by its first reader
+        asked = list(steps)
+    value = record.step_jacobians(asked)
+    every = np.arange(len(next(iter(record.states.values()))) - 1)
+    every = every[asked] if isinstance(asked, slice | list) else every[: len(value)]
     valid = np.ones(value.shape[:2], bool)
     if record.lengths is not None:
         valid = every[:, None] < np.asarray(record.lengths)

@@ -57,7 +57,7 @@ class FusedView(View):
         rows, t, b = self._places()
         steps, batch = self._fused.x_shape[:2]
         if rows.equal and rows.batch == batch and rows.count == steps * batch:
-            return np.ascontiguousarray(living).reshape(steps, batch, -1)
+            return np.ascontiguousarray(living).reshape(steps, batch, living.shape[1])
         out = np.zeros((steps, batch, living.shape[1]), living.dtype)
         out[t, b] = living
         return out
