@@ -72,6 +72,33 @@ def test_norms_of_sequences_are_those_of_their_gradients(made, rng):
                 np.testing.assert_allclose(norms.value[b], norm([grads[name]]), **TOLERANCE)
 
 
+@pytest.mark.parametrize("made", ["lstm_peephole", "gru_before", "lstm_1997", user_made], ids=title)
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "lengths"])
+def test_a_record_holds_the_factors_of_every_gradient(made, lengths, rng):
+    """dW_ih = sum gate_grads^T inputs, dU_k = sum recurrent_gate_grads[k]^T operands[k]."""
+    layer = build(made, num_layers=2, bidirectional=True)
+    x, d_output = draw(rng, layer)
+    if lengths is not None:
+        x[np.arange(STEPS)[:, None] >= np.array(lengths)] = np.nan
+    with use_reference(), minirnn.watch(layer) as seen:
+        output, _ = layer(x, lengths=lengths)
+        output.backward(d_output)
+    for (level, direction), suffix in {(0, 1): "_l0_reverse", (1, 0): "_l1"}.items():
+        record = seen[level, direction]
+        dwx = np.concatenate([record.gate_grads[k] for k in layer.cell.gates], axis=2)
+        dwh = [
+            np.einsum("tbi,tbj->ij", record.recurrent_gate_grads[k], v)
+            for k, v in record.operands.items()
+        ]
+        expected = {
+            "weight_ih": np.einsum("tbi,tbj->ij", dwx, record.inputs),
+            "weight_hh": np.concatenate(dwh),
+        }
+        expected |= {f"vector_{k}": d.sum((0, 1)) for k, d in record.vector_grads.items()}
+        for kind, value in expected.items():
+            np.testing.assert_allclose(getattr(layer, kind + suffix).grad, value, **TOLERANCE)
+
+
 def share_of_step(layer, x, d_output, t):
     """Gradient that step t alone sends: the other steps run a copy of the layer."""
     other = build(layer.cell, num_layers=layer.num_layers)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 import minirnn
 from minirnn import cell, exp, mean, sigmoid, stop, tanh
@@ -14,6 +15,7 @@ from minirnn.equations.naming import lines
 from minirnn.equations.plan import plan
 from minirnn.layers.reference import use_reference
 from tests.conformance.test_corner_cells import CORNERS
+from tests.strategies import programs
 
 INPUTS, UNITS = 3, 4
 
@@ -188,8 +190,17 @@ def namespace(layer, x, states, rng):
     )
 
 
+@given(programs())
+def test_the_text_of_a_random_cell_runs_too(program):
+    run_the_text(program.cell(), np.random.default_rng(6))
+
+
 @pytest.mark.parametrize("made", CELLS, ids=by_name)
 def test_the_text_of_a_cell_runs_and_computes_the_step_and_its_gradients(made, rng):
+    run_the_text(made, rng)
+
+
+def run_the_text(made, rng):
     layer = minirnn.Recurrent(made, INPUTS, UNITS, dtype="float64", seed=1)
     x = rng.normal(size=(1, 1, INPUTS))
     states = [0.5 * rng.normal(size=(1, 1, UNITS)) for _ in made.state]

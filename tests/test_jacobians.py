@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 import diagnostics as dg
 import minirnn
@@ -10,6 +11,7 @@ from minirnn import cell, mean, sigmoid, stop, tanh
 from minirnn.layers import jacobians
 from minirnn.layers.reference import use_reference
 from tests.conformance.test_corner_cells import CORNERS
+from tests.strategies import programs
 
 STEPS, INPUTS, UNITS = 3, 2, 4
 
@@ -83,6 +85,20 @@ def test_jacobians_are_what_backward_passes_give(made, rng):
     assert jacobian.shape == (STEPS, copies, copies, copies)
     # Rounding of a few operations; entries are of order 1.
     np.testing.assert_allclose(jacobian[:, 0], by_pullbacks(seen, names), rtol=1e-12, atol=1e-13)
+
+
+@given(programs())
+def test_jacobians_of_random_cells_are_what_backward_passes_give(program):
+    rng = np.random.default_rng(5)
+    layer = build(program.cell())
+    names = layer.cell.state
+    copies = len(names) * UNITS
+    x = np.repeat(rng.normal(size=(STEPS, 1, INPUTS)), copies, axis=1)
+    states = [np.repeat(s, copies, axis=1) for s in states_of(layer, rng, 1)]
+    seen = record(layer, x, states)
+    expected = by_pullbacks(seen, names)
+    # Rounding; random cells have longer chains of operations.
+    np.testing.assert_allclose(seen.step_jacobians()[:, 0], expected, rtol=1e-11, atol=1e-12)
 
 
 def by_differences(layer, x_t, state, eps=1e-5):

@@ -68,7 +68,10 @@ def watch(layer: Recurrent) -> Iterator[Seen]:
     * ``states[k]`` (T+1, B, H), row 0 the initial state; ``gates[k]`` (T, B, H);
     * after backward ``state_grads[k]``, ``carried_grads[k]`` (T+1, B, H), ``gate_grads[k]``,
       ``recurrent_gate_grads[k]`` (T, B, H);
+    * ``inputs`` (T, B, I) and ``operands[k]`` (T, B, H), what the blocks of the weights are
+      multiplied with; after backward ``vector_grads[k]`` (T, B, H);
     * ``pullback(d_output, d_state, clip)``: backward again from other cotangents;
+    * ``step_jacobians(steps)`` (T, B, S, S): every step's Jacobian, all states side by side;
     * ``[level, direction]``: the same for one level and direction; ``calls``: all records.
 
     Names come from the cell; everything is time-major and in processing order.
