@@ -65,6 +65,21 @@ def example_grad_norms(layer: Any, x: Any, d_output: Any, lengths: Any = None) -
     ExampleGradNorms
         ``value`` (B,), ``per_step`` (T, B), ``batch_per_step`` (T,), ``parameters[name]``
     """
+    seen = _backward(layer, x, d_output, lengths)
+    factors: dict[str, list[OuterProducts]] = {}
+    flops = 0
+    for level in range(layer.num_layers):
+        for direction in range(2 if layer.bidirectional else 1):
+            suffix = f"_l{level}" + ("_reverse" if direction else "")
+            record = seen[level, direction]
+            found = factors_of_record(layer.cell, record, layer.bias)
+            factors |= {kind + suffix: parts for kind, parts in found.items()}
+            flops += 3 * sweep_flops(layer, record, level, direction)
+    return summarise(factors, flops)
+
+
+def _backward(layer: Any, x: Any, d_output: Any, lengths: Any) -> Any:
+    """Run forward and backward under `minirnn.watch`, down to the input."""
     x = minirnn.Tensor(x.numpy() if isinstance(x, minirnn.Tensor) else x, requires_grad=True)
     with evaluating(layer), frozen(layer), minirnn.watch(layer) as seen:
         output, _ = layer(x, lengths=lengths)
@@ -80,16 +95,7 @@ def example_grad_norms(layer: Any, x: Any, d_output: Any, lengths: Any = None) -
                 f"{x.shape}"
             )
         minirnn.grad(output, x, array.astype(output.dtype))
-    factors: dict[str, list[OuterProducts]] = {}
-    flops = 0
-    for level in range(layer.num_layers):
-        for direction in range(2 if layer.bidirectional else 1):
-            suffix = f"_l{level}" + ("_reverse" if direction else "")
-            record = seen[level, direction]
-            found = factors_of_record(layer.cell, record, layer.bias)
-            factors |= {kind + suffix: parts for kind, parts in found.items()}
-            flops += 3 * sweep_flops(layer, record, level, direction)
-    return summarise(factors, flops)
+    return seen
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from minirnn.equations.cell import Cell
 from minirnn.equations.levels import gate_nodes, levels
 from minirnn.equations.naming import Lines, lines
+from minirnn.equations.notation import ATOM
 from minirnn.equations.page import LatexPage, TextPage
 from minirnn.equations.plan import Plan, plan
 from minirnn.equations.symbols import Symbol, leaf, postorder
@@ -152,7 +153,7 @@ def _stages(page: TextPage, cell: Cell, read: Lines, made: Plan) -> None:
     rows = []
     for index in range(len(made.forward)):
         parts = [
-            page.math(f"{page.products(g.blocks)} {page.write.at(read.shown(g.operand), 6)}")
+            page.math(f"{page.products(g.blocks)} {page.write.at(read.shown(g.operand), ATOM)}")
             for g in made.groups
             if g.level == index
         ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from minirnn.equations.notation import Latex, Text, latex_name
+from minirnn.equations.notation import ATOM, Latex, Text, latex_name
 from minirnn.equations.symbols import Symbol, leaf
 
 Rows = Iterable[tuple[str, str]]
@@ -82,7 +82,7 @@ class TextPage:
         kind = "wx" if v is None else "u"
         any_block = type(self)({} if v is None else {"k": v})
         d = any_block.derivative(leaf(kind, "k"))
-        factor = "x_t" if v is None else any_block.write.at(v, 6)
+        factor = "x_t" if v is None else any_block.write.at(v, ATOM)
         return self.math(self.outer_products(self.block(letter, "k"), d, factor))
 
     def outer_products(self, matrix: str, d: str, v: str) -> str:
