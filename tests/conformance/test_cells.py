@@ -5,6 +5,8 @@ both dtypes and three vector widths. Cases are drawn for the cells that between 
 kernel can do, and in one of the widths for every cell.
 """
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 
@@ -44,7 +46,20 @@ FIXED = [
 
 def passes_gradients_everywhere(name):
     """Whether no ``stop`` hides a part of the function from the gradient."""
-    return all(node.op != "stop" for node in postorder(cells.get(name).outputs))
+    return "stop" not in operations(name)
+
+
+def operations(name):
+    """Operations of a cell's equations."""
+    return {node.op for node in postorder(cells.get(name).outputs)}
+
+
+def well_posed(name, case):
+    """Give a cell that normalises three units where two were drawn.
+
+    Two normalised units are +1 and -1 whatever their input: the derivative is rounding.
+    """
+    return replace(case, H=3) if case.H == 2 and "mean" in operations(name) else case
 
 
 @pytest.mark.parametrize(("name", "dtype"), EVERY_CELL)
@@ -62,7 +77,7 @@ def test_a_registered_cell_conforms_in_fixed_cases(name, dtype):
 @pytest.mark.parametrize(("name", "dtype"), DRAWN)
 @given(case=cases())
 def test_a_registered_cell_conforms(name, dtype, check, case):
-    check(name, case, dtype)
+    check(name, well_posed(name, case), dtype)
 
 
 @pytest.mark.parametrize(("name", "dtype"), DRAWN)
