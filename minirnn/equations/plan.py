@@ -11,7 +11,7 @@ from functools import cache
 from minirnn.equations.cell import Cell
 from minirnn.equations.derive import ZERO, Adjoints, is_previous, reverse
 from minirnn.equations.levels import ACTIVATIONS, gate_nodes, is_given, levels
-from minirnn.equations.stages import Group, Plan, Slot, Stage, digest
+from minirnn.equations.stages import Group, Plan, Shared, Slot, Stage, digest
 from minirnn.equations.symbols import Symbol, add, leaf, postorder
 
 # Nodes whose value is kept rather than computed again when a later stage or pass needs it.
@@ -213,21 +213,29 @@ class _Planner:
 
     def _segments(
         self, du: dict[int, list[Symbol]], dwx: dict[str, Symbol]
-    ) -> tuple[tuple[tuple[str, ...], ...], dict[int, int]]:
-        segments: list[tuple[str, ...]] = []
-        shared: dict[int, int] = {}
-        left = list(self.cell.gates)
+    ) -> tuple[tuple[tuple[str, ...], ...], dict[int, Shared]]:
+        """Order the gates so that as many products as possible share their derivatives' columns.
+
+        A product can do so if each of its blocks has the derivative of one gate, and these gates
+        are all those of some neighbouring segments. Smaller sets first: they cut the larger ones.
+        """
+        gate_of = {d: k for k, d in reversed(dwx.items()) if d is not ZERO}
+        wanted = {}
         for g in self.groups:
-            if all(k in left and dwx[k] is d for k, d in zip(g.blocks, du[g.index], strict=True)):
-                shared[g.index] = len(segments)
-                segments.append(g.blocks)
-                left = [k for k in left if k not in g.blocks]
-        if left:
-            segments.append(tuple(left))
-        return tuple(segments), shared
+            gates = [gate_of[d] for d in du[g.index] if d in gate_of]
+            if len(set(gates)) == len(g.blocks):
+                wanted[g.index] = dict(zip(gates, g.blocks, strict=True))
+        segments: list[tuple[str, ...]] = []
+        shared: dict[int, Shared] = {}
+        for index, blocks in sorted(wanted.items(), key=lambda item: len(item[1])):
+            run = _run_of(set(blocks), segments, self.cell.gates)
+            if run is not None:
+                shared[index] = tuple((s, tuple(blocks[k] for k in segments[s])) for s in run)
+        left = tuple(k for k in self.cell.gates if all(k not in names for names in segments))
+        return (*segments, left) if left else tuple(segments), shared
 
     def _backward_roots(
-        self, du: dict[int, list[Symbol]], dwx: dict[str, Symbol], shared: dict[int, int]
+        self, du: dict[int, list[Symbol]], dwx: dict[str, Symbol], shared: dict[int, Shared]
     ) -> list[tuple[Slot, Symbol]]:
         cell = self.cell
         roots = [(self._wx_slot(k, "dx"), dwx[k]) for k in cell.gates]
@@ -336,3 +344,23 @@ def _group_of(groups: dict[tuple[str, ...], Group], pull: Symbol) -> Group:
         if set(pull.args[0]) <= set(blocks):
             return g
     raise KeyError(pull)
+
+
+def _run_of(
+    gates: set[str], segments: list[tuple[str, ...]], order: tuple[str, ...]
+) -> range | None:
+    """Return the neighbouring segments that hold just these gates, adding one at the end if needed.
+
+    None if the segments there are stand in the way.
+    """
+    inside = [s for s, names in enumerate(segments) if gates & set(names)]
+    covered = {k for s in inside for k in segments[s]}
+    new = tuple(k for k in order if k in gates - covered)
+    first = inside[0] if inside else len(segments)
+    if covered - gates or inside != list(range(first, first + len(inside))):
+        return None
+    if new:
+        if first + len(inside) != len(segments):
+            return None
+        segments.append(new)
+    return range(first, first + len(inside) + bool(new))

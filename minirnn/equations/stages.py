@@ -73,19 +73,23 @@ class Stage:
     means: tuple[tuple[str, str], ...] = ()
 
 
+Shared = tuple[tuple[int, tuple[str, ...]], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """All that the kernels know of a cell.
 
     ``segments``: the gates in the order of the columns of X, cut so that gates whose derivative is
-    that of a whole group of products share their buffer with it (``shared[g]`` is that segment).
+    that of a whole group of products share their buffer with it: ``shared[g]`` are the group's
+    neighbouring segments, each with the group's blocks in the order of the segment's gates.
     ``drain``: the stage that ends the backward pass with the derivative by the initial states.
     """
 
     cell: Cell
     groups: tuple[Group, ...]
     segments: tuple[tuple[str, ...], ...]
-    shared: dict[int, int]
+    shared: dict[int, Shared]
     saved: tuple[Symbol, ...]
     forward: tuple[Stage, ...]
     backward: tuple[Stage, ...]

@@ -210,16 +210,17 @@ class _Backward:
             ))  # fmt: skip
         jobs.append(product.sums_job(name, self.dx, out["bias_ih"]))
         for g in k.plan.groups:
-            places = np.array([k.cell.products.index(n) for n in g.blocks], np.int64)
-            shared = g.index in k.plan.shared
-            du = segments[f"dx.{k.plan.shared[g.index]}"][0] if shared else self.du[g.index]
-            operand, starts = self._operand(g.source), self._starts(g.blocks)
-            self.kept += [places, operand, starts]
-            jobs.append(product.transposed_job(
-                name, du, len(g.blocks), places, operand, k.hidden, out["weight_hh"], starts
-            ))  # fmt: skip
-            if not shared:
-                jobs.append(product.sums_job(name, du, out[f"bias.{g.index}"]))
+            operand = self._operand(g.source)
+            for segment, blocks in k.du_parts(g.index):
+                du = self.du[g.index] if segment < 0 else segments[f"dx.{segment}"][0]
+                places = np.array([k.cell.products.index(n) for n in blocks], np.int64)
+                starts = self._starts(blocks)
+                self.kept += [places, operand, starts]
+                jobs.append(product.transposed_job(
+                    name, du, len(blocks), places, operand, k.hidden, out["weight_hh"], starts
+                ))  # fmt: skip
+            if g.index in self.du:
+                jobs.append(product.sums_job(name, self.du[g.index], out[f"bias.{g.index}"]))
         jobs += [product.sums_job(name, self.dp[n], out[f"p.{n}"]) for n in k.cell.vectors]
         return jobs
 
@@ -269,7 +270,7 @@ class _Backward:
                 full = out[n].reshape(-1, k.padded, out[n].shape[1])[:, :hidden, :wide]
                 made[n] = np.ascontiguousarray(full).reshape(-1, wide)
             made["bias_ih"] = self._unpack_bias(out)
-            made["bias_hh"] = self._unpack_recurrent_bias(out, made["bias_ih"])
+            made["bias_hh"] = self._unpack_recurrent_bias(out)
             vectors = {n: out[f"p.{n}"][:hidden].copy() for n in k.cell.vectors}
         below = {
             n: run.scatter(np.ascontiguousarray(b[:, :hidden])) for n, b in self.dbelow.items()
@@ -289,16 +290,17 @@ class _Backward:
         bias[k.segment_columns[valid]] = out["bias_ih"][valid]
         return bias
 
-    def _unpack_recurrent_bias(self, out: dict[str, np.ndarray], bias_ih: np.ndarray) -> np.ndarray:
+    def _unpack_recurrent_bias(self, out: dict[str, np.ndarray]) -> np.ndarray:
         """Return (P*H,), in the order of all blocks."""
         k = self.kernel
         bias = np.zeros(len(k.cell.products) * k.hidden, k.dtype)
+        at = np.cumsum([0, *(len(names) * k.padded for names in k.plan.segments)])
         for g in k.plan.groups:
-            columns = k._columns(g.blocks, k.cell.products)
-            valid = columns >= 0
+            columns = k.du_columns(g.index)
             if g.index in k.plan.shared:
-                source = bias_ih[k._columns(g.blocks, k.cell.gates)[valid]]
+                run = k.plan.shared[g.index]
+                source = out["bias_ih"][at[run[0][0]] : at[run[-1][0] + 1]]
             else:
-                source = out[f"bias.{g.index}"][valid]
-            bias[columns[valid]] = source
+                source = out[f"bias.{g.index}"]
+            bias[columns[columns >= 0]] = source[columns >= 0]
         return bias

@@ -9,7 +9,7 @@ import numpy as np
 
 from minirnn.equations.cell import Cell
 from minirnn.equations.plan import plan
-from minirnn.equations.stages import Plan
+from minirnn.equations.stages import Plan, Shared
 from minirnn.kernels import celltype
 from minirnn.kernels.machine import MACHINE
 from minirnn.kernels.pack import aligned, interleaved, pack_plain, pack_transposed
@@ -98,24 +98,26 @@ class CellKernel:
             if (g, c) not in packed:
                 stage = celltype.stages(self.plan, which)[s]
                 units, _, _ = celltype.tiling(self.plan, which, stage, self.typed.units)
-                packed[g, c] = self._pack_group(w, self.plan.groups[g].blocks, which, c, units)
+                packed[g, c] = self._pack_group(w, g, which, c, units)
             rows.append(packed[g, c][1].ctypes.data)
         table = w.parts["table", which] = np.array(rows, np.int64)
         return table
 
     def _pack_group(
-        self, w: Packed, blocks: tuple[str, ...], which: int, chunk: int, units: int
+        self, w: Packed, group: int, which: int, chunk: int, units: int
     ) -> tuple[list[np.ndarray], np.ndarray]:
         """Pack one product's weights; returns the panels and the table of the columns."""
+        blocks = self.plan.groups[group].blocks
         forward = which == celltype.FORWARD
         if forward:
             cuts = cut(len(blocks))
             first = sum(cuts[:chunk])
             blocks = blocks[first : first + cuts[chunk]]
-        columns = self._columns(blocks, self.cell.products)
+        columns = self._columns(blocks, self.cell.products) if forward else self.du_columns(group)
         members = len(blocks) if forward else 1
         width, depth = units * members * self.lanes, self.hidden if forward else len(columns)
-        if not set(blocks) <= set(self.cell.upper):
+        triangular = set(blocks) <= set(self.cell.upper)
+        if not triangular or len(self.du_parts(group)) > 1:
             panels = (
                 pack_transposed(w.weight_hh, columns, w.bias_hh, width)
                 if forward
@@ -148,6 +150,15 @@ class CellKernel:
             kept.append(panel)
             rows.append((panel.ctypes.data, skip * self.dtype.itemsize, depth))
         return kept, np.array(rows, np.int64)
+
+    def du_parts(self, group: int) -> Shared:
+        """Return how a group's derivatives lie: segment (-1: its own buffer) and blocks."""
+        return self.plan.shared.get(group, ((-1, self.plan.groups[group].blocks),))
+
+    def du_columns(self, group: int) -> np.ndarray:
+        """Return the row of ``weight_hh`` of each column of a group's derivatives, or -1."""
+        parts = [self._columns(names, self.cell.products) for _, names in self.du_parts(group)]
+        return np.concatenate(parts)
 
     @property
     def _modules(self) -> int:

@@ -77,7 +77,7 @@ def operand_of(plan: Plan, which: int, stage: Stage, group: int) -> str:
     """Name the buffer that a stage's product reads."""
     if which == FORWARD:
         return plan.groups[group].source
-    name = f"dx.{plan.shared[group]}" if group in plan.shared else f"du.{group}"
+    name = f"dx.{plan.shared[group][0][0]}" if group in plan.shared else f"du.{group}"
     # The product with which a step begins reads the gradients of the step after it.
     arrives = any(n.op == "arrive" for n in stage.accumulators)
     return name.replace(".", "_next.") if arrives else name

@@ -127,8 +127,9 @@ class FusedView(View):
         def block(name: str) -> np.ndarray:
             for g in plan.groups:
                 if name in g.blocks:
-                    if g.index in plan.shared:
-                        return gate(name)
+                    for segment, blocks in plan.shared.get(g.index, ()):
+                        if name in blocks:
+                            return gate(plan.segments[segment][blocks.index(name)])
                     part = got.buffers[f"du.{g.index}"]
                     return self._steps(k.members(part, g.blocks.index(name), len(g.blocks)))
             return np.zeros((*made.x_shape[:2], k.hidden), k.dtype)  # a block declared unused
