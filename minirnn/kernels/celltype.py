@@ -88,7 +88,7 @@ def tiling(
 ) -> tuple[int, int, dict[int, tuple[int, ...]]]:
     """Return unit blocks per column, rows per tile, and how each product's members are cut."""
     members = {g: len(plan.groups[g].blocks) if which == FORWARD else 1 for g in stage.groups}
-    units, height = shape_for(max(members.values(), default=1), units)
+    units, height = shape_for(list(members.values()), units)
     return units, height, {g: cut(n) for g, n in members.items()}
 
 

@@ -6,11 +6,13 @@ accumulators start from (a bias or zeros), the K rows of B follow. The order of 
 not depend on the tile's height, so a row has the same bits in every tile.
 """
 
+from collections.abc import Collection
 from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minirnn.kernels._jit import native
@@ -100,7 +102,9 @@ def _emit_tile(dtype: str) -> Any:
                 builder.position_at_end(block)
                 _tile_loop(v, r, width, rest)
                 builder.branch(end)
-        builder.position_at_end(unknown)
+        builder.position_at_end(unknown)  # a size without a tile: stop rather than do nothing
+        trap = ir.FunctionType(ir.VoidType(), [])
+        builder.call(cgutils.get_or_insert_function(builder.module, trap, "llvm.trap"), [])
         builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
@@ -170,13 +174,11 @@ def units_per_column(blocks: int) -> int:
     return max(1, min(WIDEST, blocks // 2))
 
 
-def shape_for(members: int, units: int) -> tuple[int, int]:
+def shape_for(members: Collection[int], units: int) -> tuple[int, int]:
     """Return unit blocks per column and rows per tile.
 
-    members: blocks of a stage's largest product; units: at most so many unit blocks per column.
+    members: blocks of each product of a stage; units: at most so many unit blocks per column. The
+    products of a stage share their rows: the height is the lowest that one of their tiles has.
     """
-    cuts = cut(members)
-    if len(cuts) > 1:
-        return 1, min(HEIGHTS[c] for c in cuts)
-    units = max(1, min(units, WIDEST // members))
-    return units, HEIGHTS[units * members]
+    units = max(1, min(units, WIDEST // max(members, default=1)))
+    return units, min(HEIGHTS[units * wide] for n in members or (1,) for wide in cut(n))
