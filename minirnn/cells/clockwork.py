@@ -3,7 +3,9 @@
 Koutnik, Greff, Gomez and Schmidhuber, "A clockwork RNN", ICML (2014), from memory. A module moves
 at the steps that its period divides and rests at all others, its units copied bit for bit. Fast
 modules read slow ones, never the reverse: the recurrent matrix is block upper triangular.
-Four modules with periods 1, 2, 4, 8; unit j of H belongs to module ``j * 4 // H``.
+Four modules with periods 1, 2, 4, 8; unit j of H belongs to module ``j * 4 // H``. Of the recurrent
+matrix 10 blocks of 16 are used: the kernels skip the others, and their flops, as far as modules
+reach over whole columns of one to four vectors. Units at rest are computed and not taken.
 """
 
 from typing import Any

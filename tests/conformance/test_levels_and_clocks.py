@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 import minirnn
+from minirnn import cells
+from minirnn.kernels import celltype
+from minirnn.kernels.cellkernel import Packed, cell_kernel
 from tests.conformance import harness
 from tests.conformance.harness import assert_close, assert_same_bits
 from tests.strategies import Case
@@ -129,6 +132,22 @@ def test_no_input_of_a_fast_module_ever_reaches_a_slow_one():
         one, two = (layer(data.x, s)[0].numpy() for s in (data.state0[0], other))
     assert_same_bits(one[..., ~fastest], two[..., ~fastest])
     assert (one[0][:, fastest] != two[0][:, fastest]).all()
+
+
+@pytest.mark.skipif(harness.KERNELS_OFF, reason="the JIT is switched off: no kernels")
+@pytest.mark.parametrize(
+    "which", [celltype.FORWARD, celltype.BACKWARD], ids=["forward", "backward"]
+)
+def test_kernels_skip_the_zero_blocks_of_whole_columns(which):
+    """Of g^2 = 16 blocks g (g + 1) / 2 = 10 are multiplied: the entries that are packed."""
+    units = 256
+    kernel = cell_kernel(cells.get("clockwork"), "float64", units)
+    weights = Packed(np.zeros((units, 3)), np.zeros((units, units)), None, None, {})
+    kernel.weights_table(weights, which)
+    ((_, columns),) = weights.parts["forward" if which == celltype.FORWARD else "backward"].values()
+    wide, depths = units // len(columns), columns[:, 2]
+    assert wide <= units // 4  # a column lies in one module
+    assert (wide * depths).sum() == units * units * 10 // 16
 
 
 def test_a_first_step_of_clockwork_is_one_of_the_rnn_with_its_matrix():
