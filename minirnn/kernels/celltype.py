@@ -18,7 +18,6 @@ FORWARD, BACKWARD, DRAIN = 0, 1, 2
 ADDRESS, ROW, BLOCK, NOW_WORDS = 0, 8, 16, 24
 # `head`: integers that hold for a whole pass, by position.
 HEAD = {"tile": 0, "blocks": 8, "hidden": 16, "watched": 24, "weights": 32, "step": 40}
-HEAD_WORDS = 6
 
 
 class KernelCell:

@@ -8,16 +8,9 @@ training step of 24 ms takes 100 to 155 ms beside them).
 import numpy as np
 
 from minirnn.kernels import product, threads
-from minirnn.kernels.machine import MACHINE
-from minirnn.kernels.pack import aligned, pack_plain, pack_transposed
+from minirnn.kernels.pack import aligned, lanes_of, pack_plain, pack_transposed
 from minirnn.kernels.tile import WIDEST
 from minirnn.kernels.workspace import Lease
-
-_THREAD_FLOPS = 4e5  # less work than this runs in one thread
-
-
-def _lanes(dtype: np.dtype) -> int:
-    return MACHINE.lanes(dtype.itemsize)
 
 
 def _round_up(count: int, lanes: int) -> int:
@@ -26,7 +19,7 @@ def _round_up(count: int, lanes: int) -> int:
 
 def pack_forward(weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """Pack W (O, I) and b (O,) for y = x W^T + b."""
-    lanes = _lanes(weight.dtype)
+    lanes = lanes_of(weight.dtype)
     columns = np.full(_round_up(weight.shape[0], lanes), -1, np.int64)
     columns[: weight.shape[0]] = np.arange(weight.shape[0])
     return pack_transposed(weight, columns, bias, WIDEST * lanes)
@@ -34,7 +27,7 @@ def pack_forward(weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
 
 def pack_backward(weight: np.ndarray) -> np.ndarray:
     """Pack W (O, I) for dx = dy W."""
-    return pack_plain(weight, np.arange(weight.shape[0]), WIDEST * _lanes(weight.dtype))
+    return pack_plain(weight, np.arange(weight.shape[0]), WIDEST * lanes_of(weight.dtype))
 
 
 def _run(jobs: list[list[int]], flops: float, scratch: np.ndarray | None) -> None:
@@ -44,12 +37,12 @@ def _run(jobs: list[list[int]], flops: float, scratch: np.ndarray | None) -> Non
     def share(thread: int, count: int) -> None:
         product.run_jobs(table.ctypes.data, len(jobs), thread, count, address + thread * stride)
 
-    threads.run(share, threads.get_num_threads() if flops > _THREAD_FLOPS else 1)
+    threads.run(share, threads.worth(flops))
 
 
 def apply(x: np.ndarray, panels: np.ndarray, outputs: int) -> np.ndarray:
     """Return x W^T + b, (N, O).  x: (N, I) contiguous; panels: from `pack_forward`."""
-    out = aligned((x.shape[0], _round_up(outputs, _lanes(x.dtype))), x.dtype)
+    out = aligned((x.shape[0], _round_up(outputs, lanes_of(x.dtype))), x.dtype)
     if x.shape[0]:
         job = product.rows_job(x.dtype.name, x, x.shape[1], panels, out.shape[1], out)
         _run([job], 2.0 * x.size * outputs, None)
@@ -65,7 +58,7 @@ def gradients(
     asked for; weights: whether dW and db are.
     """
     rows, inputs, outputs = x.shape[0], x.shape[1], dy.shape[1]
-    dtype, lanes = x.dtype, _lanes(x.dtype)
+    dtype, lanes = x.dtype, lanes_of(x.dtype)
     wide = _round_up(inputs, lanes)
     lease = Lease()
     jobs, scratch, dx, dw, db = [], None, None, None, None

@@ -17,7 +17,6 @@ _CLOCKS = {
     "prev": PREV,
     "next": NEXT,
 }  # all others stand still
-_THREAD_FLOPS = 4e5  # a pass of less work than this runs in one thread
 
 
 class Descriptor:
@@ -108,6 +107,7 @@ class Descriptor:
         """Run a pass in as many threads as its work is worth."""
         address = self.words.ctypes.data
         self.counter[:] = 0
-        wanted = threads.get_num_threads() if flops > _THREAD_FLOPS else 1
         typed = self.kernel.typed
-        threads.run(lambda thread, count: entry(typed, address, thread, count), wanted)
+        threads.run(
+            lambda thread, count: entry(typed, address, thread, count), threads.worth(flops)
+        )

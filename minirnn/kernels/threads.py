@@ -10,6 +10,7 @@ from pathlib import Path
 _region = threading.Lock()  # one parallel region at a time: waiting threads need a core each
 _pool: ThreadPoolExecutor | None = None
 _threads: int | None = None
+_WORTH_FLOPS = 4e5
 
 
 @lru_cache(maxsize=1)
@@ -35,6 +36,11 @@ def available() -> int:
 def get_num_threads() -> int:
     """Return the number of threads that kernels use; by default all that the process may use."""
     return available() if _threads is None else _threads
+
+
+def worth(flops: float) -> int:
+    """Return the threads that so much work is worth: below some work one thread wins."""
+    return get_num_threads() if flops > _WORTH_FLOPS else 1
 
 
 def set_num_threads(n: int) -> None:

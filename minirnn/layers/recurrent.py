@@ -12,6 +12,7 @@ from minirnn.equations import Cell
 from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.layers import arguments, reference
 from minirnn.layers import init as initialisers
+from minirnn.layers.call import Call
 from minirnn.layers.direction import Direction, upper_mask
 from minirnn.layers.fused import run_fused
 from minirnn.layers.fused_view import FusedView
@@ -274,8 +275,6 @@ class Recurrent(Module):
 
     def _remember(self, views: dict[tuple[int, int], View]) -> None:
         if self._watchers:
-            from minirnn.layers.watch import Call
-
             for seen in self._watchers:
                 seen.calls.append(Call(views))
 
