@@ -31,6 +31,7 @@ _MODULES = {
     "cells": "minirnn.cells",
     "data": "minirnn.data",
     "init": "minirnn.layers.init",
+    "regularise": "minirnn.regularise",
 }
 _NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 

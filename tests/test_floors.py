@@ -24,6 +24,7 @@ ROOMS = {
     "layers": ({"layers"} | BELOW_LAYERS, {"numpy"}),
     "data": ({"data", "layers"} | BELOW_LAYERS, {"numpy"}),
     "training": ({"data", "layers"} | BELOW_LAYERS, {"numpy"}),
+    "regularise": ({"regularise", "layers"} | BELOW_LAYERS, {"numpy"}),
     "container": (BELOW_LAYERS, {"numpy", "safetensors"}),
     "checkpoint": ({"container", "layers"} | BELOW_LAYERS, {"numpy"}),
     "interop": ({"interop", "data", "layers"} | BELOW_LAYERS, {"numpy", "onnx"}),
