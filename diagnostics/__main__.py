@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from diagnostics.report import Report
 
+DEMO_OPTIONS = (
+    "training_steps", "learning_rate", "max_norm", "start", "forget_bias", "omega", "flossing",
+)  # fmt: skip
 EXIT_OBJECTION, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -43,6 +46,14 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--training-steps", type=int, metavar="N", help="steps of each run")
     demo.add_argument("--learning-rate", type=float, metavar="X", help="of gradient descent")
     demo.add_argument("--max-norm", type=float, metavar="X", help="clipping threshold")
+    demo.add_argument(
+        "--start",
+        metavar="NAME",
+        help="recurrent weights: orthogonal (default), identity, uniform; or chrono",
+    )
+    demo.add_argument("--forget-bias", type=float, metavar="X", help="of LSTM and GRU")
+    demo.add_argument("--omega", type=float, metavar="X", help="weight of Pascanu's regulariser")
+    demo.add_argument("--flossing", type=int, metavar="N", help="steps of it before training")
     demo.add_argument("--timings", action="store_true", help="put seconds into the report")
 
     report = commands.add_parser(
@@ -112,9 +123,7 @@ def _demo(options: argparse.Namespace) -> "Report":
     from diagnostics.demo.settings import Settings
 
     given = {
-        name: getattr(options, name)
-        for name in ("training_steps", "learning_rate", "max_norm")
-        if getattr(options, name) is not None
+        name: getattr(options, name) for name in DEMO_OPTIONS if getattr(options, name) is not None
     }
     return demo(Settings(text=options.text, seed=options.seed, **given), options.timings)
 

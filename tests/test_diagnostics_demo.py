@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import minirnn
 from diagnostics.__main__ import main
 from diagnostics.demo import settings as demo_settings
 from diagnostics.demo.corpus import read, unseen_batch
+from diagnostics.demo.remedies import initial
 from diagnostics.demo.run import demo
 from diagnostics.demo.settings import Settings, variants
 from diagnostics.demo.train import learning_rate, train
@@ -141,3 +143,61 @@ def _with_defaults_of(tiny):
         make(self, **{name: getattr(tiny, name) for name in tiny.__dataclass_fields__} | given)
 
     return init
+
+
+@pytest.mark.parametrize(
+    ("remedy", "words"),
+    [
+        ({"start": "identity"}, "identity recurrent blocks"),
+        ({"start": "uniform"}, "forget bias 1 for LSTM; else as in PyTorch"),
+        ({"start": "chrono"}, "chrono biases up to 16 steps"),
+        ({"forget_bias": 3.0}, "forget bias 3 for LSTM and GRU"),
+        ({"omega": 2.0}, "2 times, in the vanilla network"),
+        ({"flossing": 2}, "2 steps before training"),
+    ],
+)
+def test_the_table_of_settings_says_which_remedy_was_tried(tiny, remedy, words):
+    table = replace(tiny, **remedy).table("a text")
+    assert words in f"{table}"
+
+
+def test_omega_changes_the_recurrent_matrix_alone_at_the_first_step(tiny, corpus):
+    one = replace(tiny, training_steps=1)
+    plain = train("rnn", None, corpus, one, silent).model.state_dict()
+    kept = train("rnn", None, corpus, replace(one, omega=0.1), silent).model.state_dict()
+    changed = [name for name in plain if not np.array_equal(plain[name], kept[name])]
+    assert changed == ["recurrent.weight_hh_l0"]
+
+
+def test_flossing_comes_before_training_and_brings_the_exponents_nearer_to_zero(tiny, corpus):
+    settings = replace(tiny, start="uniform", training_steps=1, learning_rate=1e-9)
+    x = np.random.default_rng(0).normal(size=(20, 1, 4)).astype(np.float32)
+
+    def distance(flossing):
+        model = train("rnn", None, corpus, replace(settings, flossing=flossing), silent).model
+        return minirnn.regularise.flossing(model.recurrent, x, 8).item()
+
+    assert distance(30) < 0.8 * distance(0)
+
+
+def test_a_start_is_that_of_the_cell(tiny):
+    chrono, biased = replace(tiny, start="chrono"), replace(tiny, forget_bias=2.0)
+    assert initial("rnn", chrono).keys() == {"weight_hh"}
+    assert initial("lstm", chrono)["bias"] == minirnn.init.chrono(16)
+    assert initial("gru", biased)["bias"] == minirnn.init.forget_bias(2.0)
+    assert initial("lstm", tiny)["bias"] == minirnn.init.forget_bias(1.0)
+    assert "weight_hh" not in initial("gru", replace(tiny, start="uniform"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"omega": -1.0}, "omega must be 0 or more"),
+        ({"flossing": -1}, "flossing must be 0 or more"),
+        ({"start": "zeros"}, "start must be one of orthogonal, identity"),
+        ({"start": "chrono", "forget_bias": 1.0}, "chrono chooses the forget bias itself"),
+    ],
+)
+def test_remedies_that_make_no_sense_are_errors(given, words):
+    with pytest.raises(ValueError, match=words):
+        Settings(**given)

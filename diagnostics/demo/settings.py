@@ -1,11 +1,9 @@
 """What the demo trains: small enough for a laptop, hard enough that clipping matters."""
 
 from dataclasses import dataclass
-from typing import Any
-
-import minirnn
 
 CELLS = ("rnn", "lstm", "gru")
+STARTS = ("orthogonal", "identity", "chrono", "uniform")
 
 
 @dataclass(frozen=True)
@@ -15,6 +13,10 @@ class Settings:
     Plain gradient descent with a large rate is used on purpose: it is where clipping does its
     work.  (Adam divides by a running norm and hides most of it.)  need_lag: about a line of code;
     verdicts are about gradients that have to travel that far.
+
+    Remedies to try: start, of `STARTS`; forget_bias, of LSTM and GRU, None for 1 in LSTM alone;
+    omega, the weight of Pascanu's regulariser in the vanilla network; flossing, how many steps of
+    gradient flossing come before training.
     """
 
     text: str | None = None
@@ -31,6 +33,10 @@ class Settings:
     temperature: float = 0.7
     record_every: int = 5
     unseen_sequences: int = 32
+    start: str = "orthogonal"
+    forget_bias: float | None = None
+    omega: float = 0.0
+    flossing: int = 0
 
     def __post_init__(self) -> None:
         for name in ("training_steps", "steps", "batch", "hidden_size"):
@@ -43,6 +49,16 @@ class Settings:
         for name in ("learning_rate", "max_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"demo: {name} must be above 0, got {getattr(self, name)}")
+        for name in ("omega", "flossing"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"demo: {name} must be 0 or more, got {getattr(self, name)}")
+        if self.start not in STARTS:
+            raise ValueError(f"demo: start must be one of {', '.join(STARTS)}, got {self.start!r}")
+        if self.start == "chrono" and self.forget_bias is not None:
+            raise ValueError(
+                f"demo: chrono chooses the forget bias itself, got {self.forget_bias} too; "
+                "leave one out"
+            )
 
     def table(self, corpus: str) -> dict[str, str]:
         """Return the settings as a reader wants them."""
@@ -53,7 +69,7 @@ class Settings:
                 f"Embedding({self.embedding_size}), one recurrent layer of {self.hidden_size} "
                 "units, Linear; float32"
             ),
-            "start": "orthogonal recurrent blocks; forget bias 1 for LSTM; else as in PyTorch",
+            "start": self._start(),
             "training": (
                 f"{self.training_steps} steps of {self.batch} sequences of {self.steps} "
                 f"characters; SGD, learning rate {self.learning_rate:g} to a tenth of it over the "
@@ -61,8 +77,28 @@ class Settings:
             ),
             "judged": f"gradients over {self.need_lag} steps, about a line of code",
             "clipping": f"norm of all gradients at {self.max_norm:g}, or off",
+            **self._remedies(),
             "seed": str(self.seed),
         }
+
+    def _start(self) -> str:
+        blocks = "orthogonal" if self.start == "chrono" else self.start
+        words = [] if self.start == "uniform" else [f"{blocks} recurrent blocks"]
+        if self.start == "chrono":
+            words.append(f"chrono biases up to {self.steps} steps for LSTM and GRU")
+        elif self.forget_bias is not None:
+            words.append(f"forget bias {self.forget_bias:g} for LSTM and GRU")
+        else:
+            words.append("forget bias 1 for LSTM")
+        return "; ".join([*words, "else as in PyTorch"])
+
+    def _remedies(self) -> dict[str, str]:
+        tried = {}
+        if self.omega:
+            tried["Omega"] = f"{self.omega:g} times, in the vanilla network"
+        if self.flossing:
+            tried["flossing"] = f"{self.flossing} steps before training"
+        return tried
 
 
 def variants(settings: Settings) -> list[tuple[str, str, float | None]]:
@@ -72,9 +108,3 @@ def variants(settings: Settings) -> list[tuple[str, str, float | None]]:
         runs.append((f"{cell}, clipped", cell, settings.max_norm))
         runs.append((f"{cell}, unclipped", cell, None))
     return runs
-
-
-def initial(cell: str) -> dict[str, Any]:
-    """Choose where a cell starts: the same for a cell's runs with and without clipping."""
-    init: dict[str, Any] = {"weight_hh": minirnn.init.orthogonal}
-    return init | {"bias": minirnn.init.forget_bias(1.0)} if cell == "lstm" else init

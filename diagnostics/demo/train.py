@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 import minirnn
 from diagnostics.demo.corpus import Corpus
-from diagnostics.demo.settings import Settings, initial
+from diagnostics.demo.remedies import add_omega, floss, initial
+from diagnostics.demo.settings import Settings
 from diagnostics.quantities.statistics import joint_norm
 
 Tick = Callable[[int, float, float], None]
@@ -22,7 +23,7 @@ class CharModel(minirnn.Module):
         seed, hidden = settings.seed, settings.hidden_size
         self.embedding = minirnn.Embedding(vocabulary, settings.embedding_size, seed=seed)
         self.recurrent = minirnn.Recurrent(
-            cell, settings.embedding_size, hidden, seed=seed + 1, init=initial(cell)
+            cell, settings.embedding_size, hidden, seed=seed + 1, init=initial(cell, settings)
         )
         self.linear = minirnn.Linear(hidden, vocabulary, seed=seed + 2)
 
@@ -49,6 +50,7 @@ def train(
 ) -> Trained:
     """Train one model.  tick(step, loss, norm) is called after every step."""
     model = CharModel(cell, len(corpus.vocabulary), settings)
+    floss(model, corpus, settings)
     optimizer = minirnn.SGD(model.parameters(), lr=settings.learning_rate)
     losses: list[float] = []
     clips: list[Any] = []
@@ -62,6 +64,7 @@ def train(
             scores, state = model(x, state)
             loss = minirnn.cross_entropy(scores, y)
             loss.backward()
+        add_omega(model.recurrent, seen, settings.omega)
         state = _constant(state)
         if step % settings.record_every == 0:
             flow.append(np.median(joint_norm(seen.carried_grads.values()), axis=1))
