@@ -1,5 +1,6 @@
 """Clipping of gradients: Algorithm 1, the record, gradients that are not finite."""
 
+import contextlib
 import copy
 import math
 import pickle
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from minirnn.engine import Tensor
+from minirnn.kernels import threads
 from minirnn.layers.clip import ClipInfo, clip_grad_norm, clip_grad_value
+from minirnn.layers.reference import use_reference
 
 
 def parameters(*gradients, dtype=np.float64):
@@ -66,6 +69,37 @@ def test_at_the_threshold_nothing_changes():
 def test_there_is_no_small_number_in_the_denominator():
     params = parameters([3e-9, 4e-9])
     assert clip_grad_norm(params, 1e-9).scale == pytest.approx(0.2, rel=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 31, 32, 4096, 4097, 9001])
+def test_kernels_measure_and_clip_as_numpy_does(rng, dtype, size):
+    gradients = [rng.standard_normal(size), rng.standard_normal((3, 5)).T, np.zeros((0, 2))]
+    records = []
+    for context in (contextlib.nullcontext, use_reference):
+        by_norm, by_value = parameters(*gradients, dtype=dtype), parameters(*gradients, dtype=dtype)
+        with context():
+            # Both sum float64 squares, in other orders: rounding of 9016 terms at most.
+            infos = clip_grad_norm(by_norm, 0.1), clip_grad_value(by_value, 0.3)
+        records.append((infos, by_norm + by_value))
+    (fused, params), (plain, expected) = records
+    assert fused == pytest.approx(plain, rel=1e-13)
+    assert [i.post for i in fused] == pytest.approx([i.post for i in plain], rel=1e-13)
+    for p, q in zip(params, expected, strict=True):
+        assert p.grad.shape == q.grad.shape and p.grad.dtype == dtype
+        # The factor is rounded from two norms.
+        np.testing.assert_allclose(p.grad, q.grad, rtol=4 * np.finfo(dtype).eps)
+
+
+def test_the_number_of_threads_changes_no_bit_of_norm_or_gradient(rng, monkeypatch):
+    gradients = [rng.standard_normal(9001), rng.standard_normal(3)]
+    monkeypatch.setattr(threads, "worth", lambda flops: threads.get_num_threads())
+    results = []
+    for count in (1, 2):
+        monkeypatch.setattr(threads, "_threads", count)
+        params = parameters(*gradients)
+        results.append((clip_grad_norm(params, 0.1).norm, *(p.grad.tolist() for p in params)))
+    assert results[0] == results[1]
 
 
 def test_the_norm_of_huge_and_tiny_gradients_neither_overflows_nor_vanishes():

@@ -1,12 +1,16 @@
 """Optimizers: against formulas written out by hand, against PyTorch, and their saved state."""
 
+import contextlib
+
 import numpy as np
 import pytest
 
 from minirnn.engine import Tensor
-from minirnn.layers import optimizer as optimizer_module
+from minirnn.kernels import threads
+from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.layers.module import Module
 from minirnn.layers.optim import SGD, Adagrad, Adam, AdamW, RMSprop
+from minirnn.layers.reference import use_reference
 
 SHAPES = [(4, 3), (5,), ()]
 CLASSES = {c.__name__: c for c in (SGD, RMSprop, Adagrad, Adam, AdamW)}
@@ -159,15 +163,42 @@ def test_ten_steps_follow_the_formula(rng, make, formula):
     np.testing.assert_allclose(p.numpy(), expected, rtol=1e-11)
 
 
-def test_a_parameter_of_many_blocks_is_updated_as_one_of_few(rng, monkeypatch):
-    start, gradients = rng.standard_normal(1000), [[rng.standard_normal(1000)] for _ in range(3)]
+@pytest.mark.skipif(JIT_DISABLED, reason="compares kernels with formulas; there are no kernels")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("name", "options"), SETTINGS, ids=IDS)
+def test_the_kernel_gives_the_bits_of_the_formula(name, options, dtype):
     results = []
-    for block in (7, 16384):
-        monkeypatch.setattr(optimizer_module, "BLOCK", block)
+    for context in (contextlib.nullcontext, use_reference):
+        rng = np.random.default_rng(3)
+        params = leaves(rng, dtype)
+        optimizer = CLASSES[name](params, **options)
+        with context():
+            run(optimizer, params, random_gradients(rng, 5))
+        kept = [s[k] for s in optimizer.state.values() for k in sorted(s)]
+        results.append([p.numpy() for p in params] + kept)
+    for fused, formula in zip(*results, strict=True):
+        np.testing.assert_array_equal(fused, formula)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 1000])
+def test_the_number_of_threads_changes_no_bit_of_a_step(rng, monkeypatch, size):
+    start, gradients = rng.standard_normal(size), [[rng.standard_normal(size)] for _ in range(2)]
+    monkeypatch.setattr(threads, "worth", lambda flops: threads.get_num_threads())
+    results = []
+    for count in (1, 2):
+        monkeypatch.setattr(threads, "_threads", count)
         p = Tensor(start, requires_grad=True)
         run(Adam([p], weight_decay=0.1, amsgrad=True), [p], gradients)
         results.append(p.numpy())
     np.testing.assert_array_equal(*results)
+
+
+def test_a_bad_gradient_leaves_every_parameter_of_its_group_as_it_was():
+    p, q = Tensor([1.0], requires_grad=True), Tensor([1.0], requires_grad=True)
+    p.grad, q.grad = np.array([1.0]), np.array([1.0, 2.0])
+    with pytest.raises(ValueError, match=r"Adam: a gradient must have.*\(1,\).*got \(2,\)"):
+        Adam([p, q], 0.1).step()
+    assert (p.item(), q.item()) == (1.0, 1.0)
 
 
 def test_a_constant_gradient_does_not_take_centred_rmsprop_to_nan():

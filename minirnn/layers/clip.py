@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirnn.engine import Tensor
-
-BLOCK = 16384  # entries: 128 kB of float64
+from minirnn.kernels import norm as kernels
+from minirnn.kernels._jit import JIT_DISABLED
+from minirnn.layers import reference
 
 
 class ClipInfo(float):
@@ -95,14 +96,14 @@ def clip_grad_norm(
     if not norm_type > 0:
         raise ValueError(f"clip_grad_norm: norm_type must be above 0, got {norm_type}")
     owners = _owners("clip_grad_norm", params)
-    norm = _total_norm([g for _, g in owners], float(norm_type))
+    gradients = [g for _, g in owners]
+    norm = _total_norm(gradients, float(norm_type), *_measured(gradients))
     if not math.isfinite(norm):
         return _untouched("clip_grad_norm", owners, norm, error_if_nonfinite)
     if norm <= max_norm:
         return ClipInfo(norm)
     scale = float(max_norm) / norm
-    for parameter, gradient in owners:
-        parameter.grad = gradient * scale
+    _replace(owners, scale, math.inf)
     return ClipInfo(norm, max_norm, True, scale)
 
 
@@ -115,18 +116,18 @@ def clip_grad_value(params: Tensor | Iterable[Tensor], clip_value: float) -> Cli
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value: clip_value must be 0 or more, got {clip_value}")
     owners = _owners("clip_grad_value", params)
-    norm = _total_norm([g for _, g in owners], 2.0)
+    gradients = [g for _, g in owners]
+    squares, largest = _measured(gradients)
+    norm = _total_norm(gradients, 2.0, squares, largest)
     if not math.isfinite(norm):
         return _untouched("clip_grad_value", owners, norm, False)
     bound = float(clip_value)
-    clipped = False
-    for parameter, gradient in owners:
-        if gradient.size and np.abs(gradient).max() > bound:
-            parameter.grad = np.clip(gradient, -bound, bound)
-            clipped = True
-    if not clipped:
+    beyond = [owner for owner, top in zip(owners, largest, strict=True) if top > bound]
+    if not beyond:
         return ClipInfo(norm)
-    post = _total_norm([g for _, g in _owners("clip_grad_value", [p for p, _ in owners])], 2.0)
+    _replace(beyond, 1.0, bound)
+    gradients = [np.asarray(parameter.grad) for parameter, _ in owners]
+    post = _total_norm(gradients, 2.0, *_measured(gradients))
     return ClipInfo(norm, post, True, post / norm)
 
 
@@ -143,32 +144,43 @@ def _owners(place: str, params: Tensor | Iterable[Tensor]) -> list[tuple[Tensor,
     return [(p, p.grad) for p in once.values() if p.grad is not None]
 
 
-def _total_norm(gradients: list[NDArray[Any]], norm_type: float) -> float:
-    """Norm of all entries together, computed in float64; it neither overflows nor vanishes."""
-    if norm_type == 2.0:
-        total = _sum_of_squares(gradients)
-        # Squares of float32 always fit; those of float64 beyond 1e154 or below 1e-154 may not.
-        if 1e-280 < total < math.inf:
-            return math.sqrt(total)
-    largest = max((float(np.abs(g).max()) for g in gradients if g.size), default=0.0)
-    if norm_type == math.inf or largest == 0.0 or not math.isfinite(largest):
-        # max() passes over a NaN that comes second, so ask for NaN itself.
-        return math.nan if any(np.isnan(g).any() for g in gradients) else largest
-    relative = [np.abs(g.astype(np.float64)) / largest for g in gradients]
-    return largest * sum(float((r**norm_type).sum()) for r in relative) ** (1.0 / norm_type)
+def _measured(gradients: list[NDArray[Any]]) -> tuple[float, list[float]]:
+    """Return the sum of all squares in float64, and the largest absolute value of each array.
 
-
-def _sum_of_squares(gradients: list[NDArray[Any]]) -> float:
-    """Sum in float64, in blocks that stay in the cache."""
-    total = 0.0
+    A NaN makes the sum NaN; among the largest values it may go unseen.
+    """
+    if not (JIT_DISABLED or reference.forced()):
+        return kernels.measure([np.ascontiguousarray(g) for g in gradients])
     with np.errstate(over="ignore"):
-        for g in gradients:
-            flat = g.reshape(-1)
-            for begin in range(0, flat.size, BLOCK):
-                block = flat[begin : begin + BLOCK].astype(np.float64)
-                block *= block
-                total += float(block.sum())
-    return total
+        squares = sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients)
+    return squares, [float(np.abs(g).max(initial=0.0)) for g in gradients]
+
+
+def _total_norm(
+    gradients: list[NDArray[Any]], norm_type: float, squares: float, largest: list[float]
+) -> float:
+    """Norm of all entries together, computed in float64; it neither overflows nor vanishes."""
+    # Squares of float32 always fit; those of float64 beyond 1e154 or below 1e-154 may not.
+    if norm_type == 2.0 and 1e-280 < squares < math.inf:
+        return math.sqrt(squares)
+    if math.isnan(squares):
+        return math.nan
+    top = max(largest, default=0.0)
+    if norm_type == math.inf or top == 0.0 or not math.isfinite(top):
+        return top
+    relative = [np.abs(g.astype(np.float64)) / top for g in gradients]
+    return top * sum(float((r**norm_type).sum()) for r in relative) ** (1.0 / norm_type)
+
+
+def _replace(owners: list[tuple[Tensor, NDArray[Any]]], factor: float, bound: float) -> None:
+    """Give each parameter a new gradient: times a factor, then cut to [-bound, bound]."""
+    gradients = [np.ascontiguousarray(g) for _, g in owners]
+    if JIT_DISABLED or reference.forced():
+        made = [np.clip(g * factor, -bound, bound) for g in gradients]
+    else:
+        made = kernels.written(gradients, factor, bound)
+    for (parameter, gradient), new in zip(owners, made, strict=True):
+        parameter.grad = new.reshape(gradient.shape)
 
 
 def _untouched(

@@ -1,7 +1,8 @@
 """SGD, RMSprop, Adagrad, Adam, AdamW with PyTorch's arguments, defaults and update rules.
 
-Every rule is a method ``_rule`` that reads like its formula and works in place on flat arrays:
+Every rule is a method ``_rule`` that reads like its formula and works in place on arrays:
 p parameter, g gradient, s arrays kept between steps, t number of this step (from 1), o options.
+Steps run its twin in `minirnn.kernels.optim`.
 """
 
 import math
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from minirnn.kernels import optim as kernels
 from minirnn.layers.optimizer import Array, Optimizer, Options, at_least_zero
 
 
@@ -19,6 +21,9 @@ class SGD(Optimizer):
     buf = momentum * buf + (1 - dampening) * g, at the first step buf = g; p -= lr * buf,
     with nesterov p -= lr * (g + momentum * buf).
     """
+
+    _kernel = staticmethod(kernels.sgd)
+    _kept = ("momentum_buffer",)
 
     def __init__(
         self,
@@ -54,6 +59,10 @@ class SGD(Optimizer):
             g = g + o["momentum"] * buf if o["nesterov"] else buf
         p -= o["lr"] * g
 
+    def _numbers(self, t: int, o: Options) -> tuple[float, ...]:
+        part = 1 if t == 1 else 1 - o["dampening"]
+        return o["weight_decay"], o["lr"], o["momentum"], part, o["nesterov"]
+
 
 class RMSprop(Optimizer):
     """Gradient divided by a running root mean square (Tieleman, Hinton 2012; Graves 2013).
@@ -61,6 +70,9 @@ class RMSprop(Optimizer):
     v = alpha * v + (1 - alpha) * g^2; p -= lr * g / (sqrt(v) + eps). With centered the running
     mean's square is taken off v; with momentum the quotient is summed into a buffer first.
     """
+
+    _kernel = staticmethod(kernels.rmsprop)
+    _kept = ("square_avg", "momentum_buffer", "grad_avg")
 
     def __init__(
         self,
@@ -81,8 +93,8 @@ class RMSprop(Optimizer):
         at_least_zero("RMSprop", options, "alpha", "eps", "momentum")
 
     def _slots(self, o: Options) -> dict[str, float]:
-        used = {"square_avg": True, "momentum_buffer": o["momentum"], "grad_avg": o["centered"]}
-        return {name: 0.0 for name, needed in used.items() if needed}
+        used = (True, o["momentum"], o["centered"])
+        return {name: 0.0 for name, needed in zip(self._kept, used, strict=True) if needed}
 
     def _rule(self, p: Array, g: Array, s: dict[str, Array], t: int, o: Options) -> None:
         g = _decayed(g, p, o)
@@ -105,12 +117,20 @@ class RMSprop(Optimizer):
             change = buf
         p -= o["lr"] * change
 
+    def _numbers(self, t: int, o: Options) -> tuple[float, ...]:
+        alpha = o["alpha"]
+        last = o["eps"], o["momentum"], o["centered"]
+        return (o["weight_decay"], o["lr"], alpha, 1 - alpha, *last)
+
 
 class Adagrad(Optimizer):
     """Gradient divided by the root of the sum of all squares so far (Duchi and others 2011).
 
     G += g^2; p -= lr / (1 + (t - 1) * lr_decay) * g / (sqrt(G) + eps).
     """
+
+    _kernel = staticmethod(kernels.adagrad)
+    _kept = ("sum",)
 
     def __init__(
         self,
@@ -138,6 +158,9 @@ class Adagrad(Optimizer):
         lr = o["lr"] / (1 + (t - 1) * o["lr_decay"])
         p -= lr * (g / (np.sqrt(s["sum"]) + o["eps"]))
 
+    def _numbers(self, t: int, o: Options) -> tuple[float, ...]:
+        return o["weight_decay"], o["lr"] / (1 + (t - 1) * o["lr_decay"]), o["eps"]
+
 
 class Adam(Optimizer):
     """Running mean over root of running mean square, both corrected for their start at zero.
@@ -145,6 +168,9 @@ class Adam(Optimizer):
     m = b1 * m + (1 - b1) * g; v = b2 * v + (1 - b2) * g^2 (Kingma, Ba 2015);
     p -= lr * m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps). amsgrad takes the largest v so far.
     """
+
+    _kernel = staticmethod(kernels.adam)
+    _kept = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
 
     def __init__(
         self,
@@ -169,8 +195,7 @@ class Adam(Optimizer):
             raise ValueError(f"{place}: betas must be two numbers in [0, 1), got {betas}")
 
     def _slots(self, o: Options) -> dict[str, float]:
-        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-        return dict.fromkeys(names if o["amsgrad"] else names[:2], 0.0)
+        return dict.fromkeys(self._kept if o["amsgrad"] else self._kept[:2], 0.0)
 
     def _rule(self, p: Array, g: Array, s: dict[str, Array], t: int, o: Options) -> None:
         beta1, beta2 = (float(beta) for beta in o["betas"])
@@ -188,6 +213,14 @@ class Adam(Optimizer):
         root /= math.sqrt(1 - beta2**t)
         root += o["eps"]
         p -= (o["lr"] / (1 - beta1**t)) * (m / root)
+
+    def _numbers(self, t: int, o: Options) -> tuple[float, ...]:
+        beta1, beta2 = (float(beta) for beta in o["betas"])
+        decay, keep = o["weight_decay"], 1.0
+        if o["decoupled_weight_decay"]:
+            decay, keep = 0.0, 1 - o["lr"] * decay
+        correction, lr = math.sqrt(1 - beta2**t), o["lr"] / (1 - beta1**t)
+        return (decay, keep, 1 - beta1, beta2, 1 - beta2, correction, o["eps"], lr, o["amsgrad"])
 
 
 class AdamW(Adam):

@@ -1,21 +1,38 @@
 """Optimizer: what all update rules share - groups, kept arrays, stepping, saving and loading."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minirnn.engine import Tensor
 from minirnn.engine.tape import wrote
+from minirnn.kernels._jit import JIT_DISABLED
+from minirnn.kernels.flat import by_dtype, spread, table_of
+from minirnn.layers import reference
 from minirnn.layers.module import owns_memory
 
 Array = NDArray[Any]
 Options = dict[str, Any]
 
-# Entries per block. Adam has p, g, two kept arrays and two temporaries at hand: 768 kB in float32.
-# Twice or half of it is as fast; whole arrays of 4 MB took twice the time.
-BLOCK = 32768
+_COST = 60.0  # flops that updating an entry is worth
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a step does to one parameter: contiguous arrays of one shape and dtype.
+
+    p: the parameter; g: its gradient; kept: what the rule keeps between steps, by name; t: number
+    of the step, from 1.
+    """
+
+    parameter: Tensor
+    p: Array
+    g: Array
+    kept: dict[str, Array]
+    t: int
 
 
 class Optimizer:
@@ -23,7 +40,13 @@ class Optimizer:
 
     ``params`` are Tensors, or dicts with the key ``params`` and options for these alone.
     ``state_dict`` has PyTorch's layout and names, so that either library's can be loaded.
+
+    A rule is written twice: as a formula (``_rule``), and as a kernel (``_kernel``, which reads the
+    numbers that ``_numbers`` lists and the arrays ``_kept``). Both give the same bits.
     """
+
+    _kernel: ClassVar[Callable[..., None]]
+    _kept: ClassVar[tuple[str, ...]]
 
     def __init__(
         self, params: Iterable[Tensor] | Iterable[Mapping[str, Any]], defaults: Options
@@ -91,44 +114,67 @@ class Optimizer:
             options: Options = {
                 k: float(v) if isinstance(v, np.generic) else v for k, v in group.items()
             }
+            updates = []
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     state = self.state.setdefault(index, {"step": 0})
-                    state["step"] += 1
-                    self._update(parameter, state, options)
+                    updates.append(self._prepare(parameter, state, options))
                 index += 1
+            if JIT_DISABLED or reference.forced():
+                self._run_rule(updates, options)
+            else:
+                self._run_kernel(updates, options)
+            for update in updates:
+                wrote(update.parameter)
 
-    def _update(self, parameter: Tensor, state: dict[str, Any], options: Options) -> None:
-        """Apply the rule to one parameter, block by block."""
+    def _prepare(self, parameter: Tensor, state: dict[str, Any], options: Options) -> Update:
+        """Check a parameter's gradient, make what its rule keeps, and count the step."""
         value, gradient = parameter._data, np.asarray(parameter.grad)
         if gradient.shape != value.shape or gradient.dtype != value.dtype:
             raise ValueError(
                 f"{type(self).__name__}: a gradient must have its parameter's shape and dtype, "
                 f"{value.shape} {value.dtype}, got {gradient.shape} {gradient.dtype}"
             )
+        kept = {}
         for name, first in self._slots(options).items():
             if name not in state:
                 state[name] = np.full_like(value, first)
             elif state[name].dtype != value.dtype:  # the model was cast with to() meanwhile
                 state[name] = state[name].astype(value.dtype)
-        kept = {k: v.reshape(-1) for k, v in state.items() if isinstance(v, np.ndarray)}
-        p = value.reshape(-1)
-        g = np.ascontiguousarray(gradient).reshape(-1)
+            kept[name] = state[name]
+        state["step"] += 1
+        g = gradient if gradient.flags.c_contiguous else np.ascontiguousarray(gradient)
+        return Update(parameter, value, g, kept, state["step"])
+
+    def _run_rule(self, updates: list[Update], options: Options) -> None:
+        """Update by the formula."""
         # An exploded gradient makes parameters infinite or NaN, silently as in PyTorch; clipping
         # and the diagnostics are there to see it.
         with np.errstate(over="ignore", invalid="ignore"):
-            for begin in range(0, p.size, BLOCK):
-                cut = slice(begin, begin + BLOCK)
-                s = {k: v[cut] for k, v in kept.items()}
-                downhill = -g[cut] if options["maximize"] else g[cut]
-                self._rule(p[cut], downhill, s, state["step"], options)
-        wrote(parameter)
+            for u in updates:
+                downhill = -u.g if options["maximize"] else u.g
+                self._rule(u.p, downhill, u.kept, u.t, options)
+
+    def _run_kernel(self, updates: list[Update], options: Options) -> None:
+        """Update by the kernel, all parameters of a dtype in one call."""
+        run, sign = type(self)._kernel, -1.0 if options["maximize"] else 1.0
+        for dtype, places in by_dtype([u.p for u in updates]):
+            chosen = [updates[i] for i in places]
+            arrays = [(u.p, u.g, *(u.kept.get(name) for name in self._kept)) for u in chosen]
+            table, entries = table_of(arrays)
+            numbers = np.array([(sign, *self._numbers(u.t, options)) for u in chosen], dtype)
+            spread(run, (table, numbers), entries, _COST)
 
     def _slots(self, o: Options) -> dict[str, float]:
         """Return names and first values of the arrays kept for each parameter."""
         raise NotImplementedError
 
     def _rule(self, p: Array, g: Array, s: dict[str, Array], t: int, o: Options) -> None:
+        """Update p in place by the formula."""
+        raise NotImplementedError
+
+    def _numbers(self, t: int, o: Options) -> tuple[float, ...]:
+        """Return what the kernel reads behind the sign of the gradient."""
         raise NotImplementedError
 
     def _check(self, options: Options) -> None:
@@ -236,5 +282,5 @@ def _loaded_state(place: str, kept: Mapping[str, Any], parameter: Tensor) -> dic
                 f"got {array.shape}"
             )
         else:
-            state[name] = np.array(array, dtype=parameter.dtype)
+            state[name] = np.array(array, dtype=parameter.dtype, order="C")
     return state

@@ -1,0 +1,83 @@
+"""Arrays by address as rows of numbers, and work over entries cut among threads."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
+
+from minirnn.kernels import threads
+from minirnn.kernels._jit import kernel
+
+CUT = 64  # threads meet between blocks of so many entries, so that none writes to another's lines
+
+
+@intrinsic
+def pointer(typingctx, address, like):  # type: ignore[no-untyped-def]
+    """Return an address as a pointer to numbers of the dtype of the array ``like``."""
+    kind = types.CPointer(like.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(types.int64, like), codegen
+
+
+@kernel
+def share(table, i, first, last):  # type: ignore[no-untyped-def]
+    """Return the part of array i in entries first to last of all arrays one after the other.
+
+    table: a row per array; column 0 holds its first entry in that order, column 1 its size.
+    """
+    start, size = table[i, 0], table[i, 1]
+    return min(max(first - start, 0), size), min(max(last - start, 0), size)
+
+
+@kernel
+def part(table, like, i, column, begin, end):  # type: ignore[no-untyped-def]
+    """Return entries begin to end of the array in row i whose address a column of a table holds."""
+    return carray(pointer(table[i, column] + begin * like.itemsize, like), end - begin)
+
+
+def by_dtype(arrays: Sequence[np.ndarray]) -> list[tuple[np.dtype, list[int]]]:
+    """Return the dtypes of arrays and for each the places of the arrays that have it."""
+    places: dict[np.dtype, list[int]] = {}
+    for i, array in enumerate(arrays):
+        places.setdefault(array.dtype, []).append(i)
+    return list(places.items())
+
+
+def table_of(arrays: Sequence[Sequence[np.ndarray | None]]) -> tuple[np.ndarray, int]:
+    """Return rows of integers for `share`, and the number of entries in all.
+
+    arrays: the arrays of one size that belong together, for each row. Columns 2 and further hold
+    their addresses, 0 for None.
+    """
+    table = np.zeros((len(arrays), 2 + max(map(len, arrays), default=0)), np.int64)
+    total = 0
+    for row, together in zip(table, arrays, strict=True):
+        size = next(a.size for a in together if a is not None)
+        row[: 2 + len(together)] = (
+            total, size, *(0 if a is None else a.ctypes.data for a in together)
+        )  # fmt: skip
+        total += size
+    return table, total
+
+
+def spread(
+    call: Callable[..., None], arguments: tuple[Any, ...], entries: int, flops: float,
+    cut: int = CUT,
+) -> None:  # fmt: skip
+    """Run ``call(*arguments, first, last)`` on parts of so many entries, in as many threads as pay.
+
+    flops: what an entry costs in the unit of `threads.worth`; cut: parts begin at multiples of it.
+    """
+
+    def one(thread: int, count: int) -> None:
+        blocks = -(-entries // cut)
+        first, last = (min(blocks * t // count * cut, entries) for t in (thread, thread + 1))
+        if first < last:
+            call(*arguments, first, last)
+
+    threads.run(one, threads.worth(flops * entries))
