@@ -89,3 +89,11 @@ def kernel(function: Callable[..., Any]) -> Any:
 def native(signature: Any) -> Callable[[Callable[..., Any]], Any]:
     """Compile a function to one with a plain C signature, which has an ``.address``."""
     return _decorate(cfunc, signature)
+
+
+def compiled_address(function: Any, arguments: tuple[Any, ...]) -> int:
+    """Compile a kernel for argument types, or load it, and return the address of its code."""
+    function.compile(arguments)
+    made = function.overloads[arguments]
+    address: int = made.library.get_pointer_to_function(made.fndesc.llvm_func_name)
+    return address

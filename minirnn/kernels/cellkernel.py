@@ -1,5 +1,6 @@
 """A cell for a dtype and a hidden size: the layout of its buffers, and its packed weights."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,8 +14,8 @@ from minirnn.equations.stages import Plan, Shared
 from minirnn.kernels import celltype
 from minirnn.kernels.machine import MACHINE
 from minirnn.kernels.pack import aligned, interleaved, pack_plain, pack_transposed
-from minirnn.kernels.tile import WIDEST, cut
-from minirnn.kernels.workspace import Lease
+from minirnn.kernels.tile import WIDEST, cut, units_per_column
+from minirnn.kernels.workspace import address, lend
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -50,20 +51,52 @@ class CellKernel:
         self.lanes = MACHINE.lanes(dtype.itemsize)
         self.blocks = -(-hidden_size // self.lanes)
         self.padded = self.blocks * self.lanes
-        self.typed = celltype.KernelCell(self.plan, dtype.name, self.blocks)
+        self.units = units_per_column(self.blocks)
+        self.type = celltype.cell_type(self.plan, dtype.name, self.units)
         self.segment_columns = np.concatenate(
             [self._columns(s, cell.gates) for s in self.plan.segments]
         )
+        self._lay_out_sums()
+        used = {p for g in self.plan.groups for p in g.blocks}
+        self.complete = not cell.upper and used == set(cell.products)  # products fill weight_hh
         self.buffers = {w: celltype.buffers(self.plan, w) for w in range(3)}
         self.columns = {w: self._stage_columns(w) for w in range(3)}
 
     def _stage_columns(self, which: int) -> np.ndarray:
         """Return the number of columns of each stage of a pass."""
         units = [
-            celltype.tiling(self.plan, which, s, self.typed.units)[0]
+            celltype.tiling(self.plan, which, s, self.units)[0]
             for s in celltype.stages(self.plan, which)
         ]
         return np.array([-(-self.blocks // u) for u in units], np.int64)
+
+    def _lay_out_sums(self) -> None:
+        """Lay the sums over rows in one array: of DX, of each DU of its own, of each vector's dp.
+
+        sums: name -> range; bias_columns (G*H,), recurrent_bias_columns (P*H,): where the biases'
+        gradients are; the last number is the 0 of blocks that no equation uses.
+        """
+        sizes = {"bias_ih": len(self.segment_columns)}
+        for g in self.plan.groups:
+            if g.index not in self.plan.shared:
+                sizes[f"bias.{g.index}"] = len(g.blocks) * self.padded
+        sizes |= {f"p.{n}": self.padded for n in self.cell.vectors}
+        ends = np.cumsum([0, *sizes.values()]).tolist()
+        self.sums = dict(zip(sizes, itertools.pairwise(ends), strict=True))
+        self.sums_size = ends[-1] + self.lanes
+        self.bias_columns = np.zeros(len(self.cell.gates) * self.hidden, np.int64)
+        valid = np.flatnonzero(self.segment_columns >= 0)
+        self.bias_columns[self.segment_columns[valid]] = valid
+        wide = [len(names) * self.padded for names in self.plan.segments]
+        segment_start = np.cumsum([0, *wide])
+        size = len(self.cell.products) * self.hidden
+        self.recurrent_bias_columns = np.full(size, self.sums_size - 1)
+        for g in self.plan.groups:
+            columns = self.du_columns(g.index)
+            shared = self.plan.shared.get(g.index)
+            start = segment_start[shared[0][0]] if shared else self.sums[f"bias.{g.index}"][0]
+            valid = np.flatnonzero(columns >= 0)
+            self.recurrent_bias_columns[columns[valid]] = start + valid
 
     def _columns(self, names: tuple[str, ...], blocks: tuple[str, ...]) -> np.ndarray:
         return interleaved([blocks.index(k) for k in names], self.hidden, self.lanes)
@@ -97,9 +130,9 @@ class CellKernel:
         for s, g, c in celltype.weight_order(self.plan, which):
             if (g, c) not in packed:
                 stage = celltype.stages(self.plan, which)[s]
-                units, _, _ = celltype.tiling(self.plan, which, stage, self.typed.units)
+                units, _, _ = celltype.tiling(self.plan, which, stage, self.units)
                 packed[g, c] = self._pack_group(w, g, which, c, units)
-            rows.append(packed[g, c][1].ctypes.data)
+            rows.append(address(packed[g, c][1]))
         table = w.parts["table", which] = np.array(rows, np.int64)
         return table
 
@@ -125,7 +158,7 @@ class CellKernel:
             )
             step = (depth + 1) * width * self.dtype.itemsize
             count = -(-self.blocks // units)
-            rows = [(panels.ctypes.data + j * step, 0, depth) for j in range(count)]
+            rows = [(address(panels) + j * step, 0, depth) for j in range(count)]
             return [panels], np.array(rows, np.int64)
         return self._pack_triangle(w, columns, len(blocks), forward, units)
 
@@ -148,7 +181,7 @@ class CellKernel:
                 source = np.ascontiguousarray(w.weight_hh[:, u0:u1])
                 panel = pack_plain(source, columns[:depth], u1 - u0)
             kept.append(panel)
-            rows.append((panel.ctypes.data, skip * self.dtype.itemsize, depth))
+            rows.append((address(panel), skip * self.dtype.itemsize, depth))
         return kept, np.array(rows, np.int64)
 
     def du_parts(self, group: int) -> Shared:
@@ -186,9 +219,9 @@ class CellKernel:
 
     # Layout
 
-    def to_rows(self, array: np.ndarray, lease: Lease) -> np.ndarray:
+    def to_rows(self, array: np.ndarray) -> np.ndarray:
         """Copy (rows, H) into padded rows (rows, padded)."""
-        out = lease.take((array.shape[0], self.padded), self.dtype)
+        out = lend((array.shape[0], self.padded), self.dtype)
         out[:, : self.hidden] = array
         if self.padded != self.hidden:
             out[:, self.hidden :] = 0.0

@@ -5,30 +5,17 @@ the loops of `minirnn.kernels.sequence` are ordinary functions, one dispatcher s
 and Numba's disk cache works for cells that a user made.
 """
 
-from typing import Any, ClassVar
-
 from numba import types
-from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
+from numba.extending import models, register_model
 
 from minirnn.equations.stages import Plan, Stage
-from minirnn.kernels.tile import cut, shape_for, units_per_column
+from minirnn.kernels.tile import cut, shape_for
 
 FORWARD, BACKWARD, DRAIN = 0, 1, 2
 # `now`: what a thread knows of each buffer at the current step, three integers a buffer.
 ADDRESS, ROW, BLOCK, NOW_WORDS = 0, 8, 16, 24
 # `head`: integers that hold for a whole pass, by position.
 HEAD = {"tile": 0, "blocks": 8, "hidden": 16, "watched": 24, "weights": 32, "step": 40}
-
-
-class KernelCell:
-    """A plan for a dtype, as an argument of kernels."""
-
-    registry: ClassVar[dict[str, Plan]] = {}  # digest -> plan
-
-    def __init__(self, plan: Plan, dtype: str, blocks: int) -> None:
-        self.plan, self.dtype = plan, dtype
-        self.units = units_per_column(blocks)
-        self.registry[plan.digest] = plan
 
 
 class CellType(types.Type):
@@ -42,14 +29,13 @@ class CellType(types.Type):
 register_model(CellType)(models.OpaqueModel)
 
 
-@typeof_impl.register(KernelCell)
-def _type_of(value: KernelCell, context: Any) -> CellType:
-    return CellType(value.plan.digest, value.dtype, value.units)
+plans: dict[str, Plan] = {}  # digest -> plan
 
 
-@unbox(CellType)
-def _unbox(kind: CellType, value: Any, context: Any) -> NativeValue:
-    return NativeValue(context.context.get_dummy_value())
+def cell_type(plan: Plan, dtype: str, units: int) -> CellType:
+    """Return the type of a plan for a dtype and a number of unit blocks per column."""
+    plans[plan.digest] = plan
+    return CellType(plan.digest, dtype, units)
 
 
 def buffers(plan: Plan, which: int) -> tuple[str, ...]:

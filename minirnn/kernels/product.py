@@ -18,10 +18,14 @@ from minirnn.kernels.machine import MACHINE
 from minirnn.kernels.memory import clear, copy, load
 from minirnn.kernels.tile import ADD_TO_C, FROM_PANEL, HEIGHTS, WIDEST, call_tile, tile_address
 from minirnn.kernels.vector import I64, ITEMSIZE, Vector
+from minirnn.kernels.workspace import address
 
 VECTOR_BYTES = MACHINE.bits // 8
 WORDS = 17  # integers per job
 ROWS, TRANSPOSED, SUMS = 1, 2, 3  # kinds of job
+# Words that hold an address which changes from pass to pass: panels and C of ROWS, B and C of
+# TRANSPOSED, the target of SUMS.
+ROWS_PANELS, ROWS_C, TRANSPOSED_B, TRANSPOSED_C, SUMS_OUT = 5, 8, 9, 12, 6
 
 ROW_BLOCK = 96  # rows of A that pass a panel of B before the next panel is taken
 _HEIGHT = HEIGHTS[WIDEST]
@@ -111,8 +115,8 @@ def rows_job(
     """
     size = ITEMSIZE[dtype]
     vectors = -(-columns * size // VECTOR_BYTES)
-    return [ROWS, tile_address(dtype), a.ctypes.data, a.strides[0], a.shape[0], panels.ctypes.data,
-            depth, vectors, c.ctypes.data, c.strides[0], size]  # fmt: skip
+    return [ROWS, tile_address(dtype), address(a), a.strides[0], a.shape[0], address(panels),
+            depth, vectors, address(c), c.strides[0], size]  # fmt: skip
 
 
 def transposed_job(
@@ -130,16 +134,16 @@ def transposed_job(
     height = transposed_height(dtype)
     per_vector = VECTOR_BYTES // size // height
     blocks = a.shape[1] * size // VECTOR_BYTES // members
-    return [TRANSPOSED, tile_address(dtype), a.ctypes.data, a.strides[0], a.shape[0], height,
-            blocks * members * per_vector, members, places.ctypes.data, b.ctypes.data,
-            b.strides[0], columns * size, c.ctypes.data, c.strides[0], size,
-            per_vector, 0 if starts is None else starts.ctypes.data]  # fmt: skip
+    return [TRANSPOSED, tile_address(dtype), address(a), a.strides[0], a.shape[0], height,
+            blocks * members * per_vector, members, address(places), address(b),
+            b.strides[0], columns * size, address(c), c.strides[0], size,
+            per_vector, 0 if starts is None else address(starts)]  # fmt: skip
 
 
 def sums_job(dtype: str, a: np.ndarray, out: np.ndarray) -> list[int]:
     """Describe out = sum of the rows of A.  a: (K, whole vectors), out: (whole vectors,)."""
-    return [SUMS, _compiled_sums(dtype).address, a.ctypes.data, a.strides[0], a.shape[0],
-            a.shape[1] * ITEMSIZE[dtype] // VECTOR_BYTES, out.ctypes.data]  # fmt: skip
+    return [SUMS, _compiled_sums(dtype).address, address(a), a.strides[0], a.shape[0],
+            a.shape[1] * ITEMSIZE[dtype] // VECTOR_BYTES, address(out)]  # fmt: skip
 
 
 def job_table(jobs: list[list[int]]) -> np.ndarray:

@@ -66,7 +66,7 @@ def _arrange_equal(steps: int, batch: int, reverse: bool) -> Rows:
 
 
 def _arrange(steps: int, batch: int, lengths: np.ndarray, reverse: bool) -> Rows:
-    equal = bool((lengths == steps).all())
+    equal = steps > 0 and bool((lengths == steps).all())
     order = np.arange(batch) if equal else np.argsort(-lengths, kind="stable")
     order = order[lengths[order] > 0]
     sorted_lengths = lengths[order]

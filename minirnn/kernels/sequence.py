@@ -4,17 +4,26 @@ One call runs a whole pass in every thread: each owns some columns of unit block
 with one barrier per stage, so results do not depend on the number of threads.
 """
 
-from minirnn.kernels._jit import kernel
-from minirnn.kernels.celltype import HEAD, NOW_WORDS
+from functools import lru_cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from minirnn.kernels._jit import compiled_address, kernel
+from minirnn.kernels.celltype import HEAD, NOW_WORDS, CellType
 from minirnn.kernels.memory import barrier, load, store
 from minirnn.kernels.product import run_jobs
 from minirnn.kernels.stage import run_backward, run_drain, run_forward
+from minirnn.kernels.vector import I32, I64
 
 # The integers that describe a pass, by position (times 8: their addresses).
 (STEPS, STAGES, BUFFERS, TABLE, NOW, NOW_STRIDE, HEADS, HEAD_STRIDE, CLOCKS, ALIVE, COLUMNS,
  COUNTER, BEFORE, BEFORE_COUNT, AFTER, AFTER_COUNT, SCRATCH, SCRATCH_STRIDE, FIRST, LAST, START,
- ARRIVED, TABLE_STRIDE) = range(0, 23 * 8, 8)  # fmt: skip
-WORDS = 23
+ ARRIVED, TABLE_STRIDE, DRAIN) = range(0, 24 * 8, 8)  # fmt: skip
+WORDS = 24
 _STEP = HEAD["step"]
 
 
@@ -60,8 +69,27 @@ def forward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
 
 
 @kernel
+def arrive(cell, d, thread, threads):  # type: ignore[no-untyped-def]
+    """Sum up what reaches the states after step FIRST; step -1: the initial states."""
+    now = load(d + NOW) + thread * load(d + NOW_STRIDE)
+    head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
+    alive = load(d + ALIVE)
+    t = load(d + FIRST)
+    _tell(d, now, head, t, thread)
+    older = load(alive + (t + 1) * 8)
+    rows = older if t < 0 else load(alive + t * 8)
+    columns = load(load(d + COLUMNS))
+    first, last = columns * thread // threads, columns * (thread + 1) // threads
+    run_drain(cell, 0, head, now, first, last, 0, older, 1)
+    run_drain(cell, 0, head, now, first, last, older, rows, 0)
+
+
+@kernel
 def backward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
-    """Run steps last to first, then the products that give dx and the weights' gradients."""
+    """Run steps last to first, then the products that give dx and the weights' gradients.
+
+    DRAIN, if given, describes the pass that sums up what reaches the initial states.
+    """
     now = load(d + NOW) + thread * load(d + NOW_STRIDE)
     head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
     scratch = load(d + SCRATCH) + thread * load(d + SCRATCH_STRIDE)
@@ -82,20 +110,36 @@ def backward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
             if threads > 1:
                 arrivals += threads
                 barrier(load(d + COUNTER), arrivals)
+    if load(d + DRAIN):
+        arrive(cell, load(d + DRAIN), thread, threads)
     run_jobs(load(d + AFTER), load(d + AFTER_COUNT), thread, threads, scratch)
 
 
+@lru_cache(maxsize=1024)
+def pass_address(cell: CellType, which: int) -> int:
+    """Return the address of a pass, compiled for a cell; `launch` calls it."""
+    words = (types.int64,) * 3
+    return compiled_address((forward, backward, arrive)[which], (cell, *words))
+
+
+@intrinsic
+def _call(typingctx, address, d, thread, threads):  # type: ignore[no-untyped-def]
+    """Call a pass by its address; Numba passes a result and an error by pointers in front."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(
+            I32, [pointer.as_pointer(), pointer.as_pointer(), pointer, I64, I64, I64]
+        )
+        result, error = (cgutils.alloca_once(builder, pointer) for _ in range(2))
+        cell = ir.Constant(pointer, None)
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [result, error, cell, *args[1:]])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), codegen
+
+
 @kernel
-def arrive(cell, d, thread, threads):  # type: ignore[no-untyped-def]
-    """Sum up what reaches the states after step FIRST; step -1: the initial states."""
-    now = load(d + NOW) + thread * load(d + NOW_STRIDE)
-    head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
-    alive = load(d + ALIVE)
-    t = load(d + FIRST)
-    _tell(d, now, head, t, thread)
-    older = load(alive + (t + 1) * 8)
-    rows = older if t < 0 else load(alive + t * 8)
-    columns = load(load(d + COLUMNS))
-    first, last = columns * thread // threads, columns * (thread + 1) // threads
-    run_drain(cell, 0, head, now, first, last, 0, older, 1)
-    run_drain(cell, 0, head, now, first, last, older, rows, 0)
+def launch(address, d, thread, threads):  # type: ignore[no-untyped-def]
+    """Run a pass: ``d`` describes it. Called with numbers only, it costs little to call."""
+    _call(address, d, thread, threads)

@@ -20,9 +20,9 @@ from minirnn.kernels.celltype import (
     NOW_WORDS,
     ROW,
     CellType,
-    KernelCell,
     buffers,
     operand_of,
+    plans,
     stages,
     tiling,
     weight_order,
@@ -265,7 +265,7 @@ def _define(which: int) -> Any:
     """Make the codegen of `run_stage` for a pass."""
 
     def define(typingctx, cell, stage, head, now, first, last, row0, row1, product):  # type: ignore[no-untyped-def]
-        plan = KernelCell.registry[cell.digest]
+        plan = plans[cell.digest]
 
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             _, number, head, now, *rest = args

@@ -56,7 +56,7 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
         if view is not None:
             view.tell(got, final)
         else:
-            got.lease.release()
+            got.release()
         states = [got.state[k] for k in cell.state]
         under = [got.below[k] for k, _ in zip(cell.state, run.below, strict=False)]
         gradients = [got.x, *states, *under, *(_gradient(run, got, n) for n in names)]

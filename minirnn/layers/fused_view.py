@@ -91,9 +91,9 @@ class FusedView(View):
         if kind == "next":
             return self._steps(made.states[which][len(made.rows.order) :, :size])
         if kind == "operand":
-            return self._steps(made.operands[int(which)][:, :size])
+            return self._steps(made.frame.operands[int(which)][:, :size])
         if kind == "saved":
-            return self._steps(made.kernel.members(made.saved, slot.member, slot.members))
+            return self._steps(made.kernel.members(made.frame.saved, slot.member, slot.members))
         return Unrolled(self._run).gates[name]
 
     def _read(self, got: Gradients, final: Arrays) -> ViewGradients:

@@ -220,8 +220,10 @@ class Recurrent(Module):
         views: dict[tuple[int, int], View] = {}
         finals: list[tuple[Tensor, ...]] = []
         level_input = x
-        zero = Tensor(np.zeros((steps, batch, self.hidden_size), self.dtype))
-        lowest = tuple(zero for _ in self.cell.state if "below" in self.cell.arguments)
+        lowest: tuple[Tensor, ...] = ()
+        if "below" in self.cell.arguments:
+            zero = Tensor(np.zeros((steps, batch, self.hidden_size), self.dtype))
+            lowest = (zero,) * len(self.cell.state)
         below = [lowest] * self.directions
         for level in range(self.num_layers):
             outputs = []

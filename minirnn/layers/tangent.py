@@ -106,7 +106,7 @@ class TangentRun:
         for name in run.parameters:
             vector = name.removeprefix("vector_")
             out.append(by_name[name] if name in by_name else got.vectors[vector])
-        got.lease.release()
+        got.release()
         return out
 
 

@@ -1,0 +1,105 @@
+"""The products with which a backward pass ends: dx, and the gradients of the weights."""
+
+from typing import Any
+
+import numpy as np
+
+from minirnn.kernels import product
+from minirnn.kernels.frame import BackFrame
+from minirnn.kernels.workspace import address
+
+
+class ClosingProducts:
+    """The table of the closing products over a frame.
+
+    Buffers of the frame stay where they are; ``bind`` tells where inputs and results of a pass lie.
+    out: the arrays of the first pass, whose shapes all passes share; inputs: (count, I).
+    """
+
+    def __init__(
+        self, frame: BackFrame, out: dict[str, np.ndarray], inputs: np.ndarray,
+        weights: bool, input: bool,
+    ) -> None:  # fmt: skip
+        self.frame, self.kernel = frame, frame.frame.kernel
+        self._kept: list[Any] = []  # arrays that the table points into
+        self._jobs: list[list[int]] = []
+        self._changing: list[tuple[int, int, str]] = []  # job, word, whose address it is
+        if input:
+            self._input(out["x"])
+        if weights:
+            self._weights(out, inputs)
+        self.table = product.job_table(self._jobs)
+        where = np.array([w[:2] for w in self._changing], np.int64).reshape(-1, 2)
+        self._where = where[:, 0], where[:, 1]
+
+    def bind(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        """Tell where inputs and results lie; returns the table (jobs, words)."""
+        self.table[self._where] = [address(arrays[name]) for *_, name in self._changing]
+        self._arrays = arrays
+        return self.table
+
+    def _add(self, job: list[int], **changing: int) -> None:
+        self._changing += [(len(self._jobs), word, name) for name, word in changing.items()]
+        self._jobs.append(job)
+
+    def _input(self, x: np.ndarray) -> None:
+        """DX W."""
+        dx, features = self.frame.dx, self.frame.frame.features
+        any_panels = np.empty(0, dx.dtype)
+        job = product.rows_job(dx.dtype.name, dx, dx.shape[1], any_panels, features, x)
+        self._add(job, panels=product.ROWS_PANELS, x=product.ROWS_C)
+
+    def _weights(self, out: dict[str, np.ndarray], inputs: np.ndarray) -> None:
+        """DX^T [x], DU^T [operand], and the sums of DX and DU for the biases and vectors."""
+        k, frame, name = self.kernel, self.frame, self.kernel.dtype.name
+        b, c = product.TRANSPOSED_B, product.TRANSPOSED_C
+        for s, names in enumerate(k.plan.segments):
+            places = np.array([k.cell.gates.index(n) for n in names], np.int64)
+            self._kept.append(places)
+            job = product.transposed_job(
+                name, frame.segments[f"dx.{s}"][0], len(names), places, inputs, inputs.shape[1],
+                out["weight_ih"],
+            )  # fmt: skip
+            self._add(job, inputs=b, weight_ih=c)
+        self._sums(frame.dx, "bias_ih", out)
+        for g in k.plan.groups:
+            operand = self._operand(g.source)
+            for segment, blocks in k.du_parts(g.index):
+                du = frame.du[g.index] if segment < 0 else frame.segments[f"dx.{segment}"][0]
+                places = np.array([k.cell.products.index(n) for n in blocks], np.int64)
+                starts = self._starts(blocks)
+                self._kept += [places, operand, starts]
+                job = product.transposed_job(
+                    name, du, len(blocks), places, operand, k.hidden, out["weight_hh"], starts
+                )
+                self._add(job, weight_hh=c)
+            if g.index in frame.du:
+                self._sums(frame.du[g.index], f"bias.{g.index}", out)
+        for n in k.cell.vectors:
+            self._sums(frame.dp[n], f"p.{n}", out)
+
+    def _sums(self, rows: np.ndarray, name: str, out: dict[str, np.ndarray]) -> None:
+        job = product.sums_job(self.kernel.dtype.name, rows, out[name])
+        self._add(job, **{name: product.SUMS_OUT})
+
+    def _starts(self, blocks: tuple[str, ...]) -> np.ndarray | None:
+        """Return where the wanted part of dU begins for each panel of du, if it is a triangle."""
+        k = self.kernel
+        if not set(blocks) <= set(k.cell.upper):
+            return None
+        height = product.transposed_height(k.dtype.name)
+        unit = np.repeat(np.arange(0, k.padded, k.lanes), len(blocks))[:, None]
+        units = (unit + np.arange(0, k.lanes, height)).reshape(-1)
+        return np.array([k.module_start(int(u)) for u in units], np.int64) * k.dtype.itemsize
+
+    def _operand(self, source: str) -> np.ndarray:
+        """Return what a group was multiplied with, row by row of the gates: (count, padded)."""
+        kind, name = source.split(".")
+        frame, rows = self.frame.frame, self.frame.frame.rows
+        if kind == "operand":
+            return frame.operands[int(name)]
+        states = frame.states[name]
+        if rows.equal:
+            return states[: rows.count]
+        steps = np.repeat(np.arange(rows.steps), rows.alive[: rows.steps])
+        return states[rows.state[steps] + np.arange(rows.count) - rows.gate[steps]]
