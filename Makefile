@@ -11,7 +11,7 @@ OLDER := NUMBA_CPU_NAME=nehalem NUMBA_CPU_FEATURES=+sse,+sse2,+sse3,+ssse3,+sse4
 export MINIRNN_CACHE_DIR ?= $(CURDIR)/$(VENV)/kernels
 
 .DEFAULT_GOAL := help
-.PHONY: help report test nojit lint conformance bench clean
+.PHONY: help report test nojit lint conformance bench bench-quick clean
 
 help:
 	@echo "make report       train six small models on real text, write report.html (TEXT=path for a text of yours)"
@@ -19,7 +19,8 @@ help:
 	@echo "make lint         ruff and mypy"
 	@echo "make conformance  every cell, dtype and vector width, and the comparisons with PyTorch and ONNX"
 	@echo "make nojit        the tests with the JIT switched off: layers run the reference"
-	@echo "make bench        time forward and backward beside PyTorch"
+	@echo "make bench        measure beside PyTorch, JAX and others, write the tables (half an hour)"
+	@echo "make bench-quick  a few shapes, nothing written (ARGS=--benchmark-compare: beside the last run)"
 	@echo "make clean        remove what the commands above wrote (rm -rf .venv for the rest)"
 
 # pip records the extras by pyproject.toml alone: an edit there installs again, an edit of the sources does not.
@@ -71,8 +72,16 @@ conformance: $(VENV)/.torch $(VENV)/.interop
 	        $(ARGS) || [ $$? -eq 5 ]; \
 	fi
 
-bench: $(VENV)/.torch
-	$(PY) -m pytest bench --benchmark-only $(ARGS)
+$(VENV)/.bench: $(VENV)/.torch
+	@$(PIP) -e '.[bench]'
+	@touch $@
+
+# One process per number of threads, then the tables; on a machine that does nothing else.
+bench: $(VENV)/.bench
+	$(PY) -m bench $(ARGS)
+
+bench-quick: $(VENV)/.bench
+	$(PY) -m bench --quick $(ARGS)
 
 clean:
 	rm -rf $(VENV)/kernels .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist
