@@ -1,5 +1,6 @@
 """Losses: values, gradients and second derivatives, extreme scores, wrong arguments."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 
 from minirnn.engine import Tensor, grad, gradcheck
 from minirnn.engine.functional import jvp
+from minirnn.engine.tape import constant
+from minirnn.kernels import threads
 from minirnn.layers.losses import cross_entropy, mse_loss
+from minirnn.layers.reference import use_reference
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -70,6 +74,53 @@ def central_difference(function, x, eps=1e-6):
         down[where] -= eps
         out[where] = (function(up) - function(down)) / (2 * eps)
     return out
+
+
+LAYOUTS = {
+    "contiguous": np.ascontiguousarray,
+    "by columns": np.asfortranarray,
+    "part of wider rows": lambda x: np.concatenate([x, np.full((len(x), 40), np.nan)], 1)[
+        :, : x.shape[1]
+    ].astype(x.dtype, copy=False),
+    "every other column": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "backwards": lambda x: x[::-1].copy()[::-1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("classes", [1, 7, 16, 65, 100])
+def test_the_kernel_reads_rows_of_any_layout_and_computes_the_formula(classes, dtype, layout):
+    rng = np.random.default_rng(classes)
+    logits = LAYOUTS[layout]((5 * rng.standard_normal((9, classes))).astype(dtype))
+    targets = rng.integers(0, classes, 9)
+    targets[4] = -100
+    results = []
+    for context in (contextlib.nullcontext, use_reference):
+        leaf = constant(logits)  # a Tensor around this very memory
+        leaf.requires_grad = True
+        with context():
+            loss = cross_entropy(leaf, targets, reduction="none")
+            mean = cross_entropy(leaf, targets)
+            (mean + (loss * 0.25).sum()).backward()
+        results.append((loss.numpy(), mean.numpy(), leaf.grad))
+    # Exponentials of a few ulp, and a sum of a hundred of them; probabilities are below 1.
+    for fused, plain in zip(*results, strict=True):
+        assert fused.dtype == dtype and fused.shape == plain.shape
+        np.testing.assert_allclose(fused, plain, rtol=0, atol=30 * np.finfo(dtype).eps)
+
+
+def test_the_number_of_threads_changes_no_bit_of_the_loss(rng, monkeypatch):
+    logits, targets = rng.standard_normal((50, 7)), rng.integers(0, 7, 50)
+    monkeypatch.setattr(threads, "worth", lambda flops: threads.get_num_threads())
+    results = []
+    for count in (1, 2):
+        monkeypatch.setattr(threads, "_threads", count)
+        leaf = Tensor(logits, requires_grad=True)
+        loss = cross_entropy(leaf, targets)
+        loss.backward()
+        results.append((loss.item(), leaf.grad.tolist()))
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

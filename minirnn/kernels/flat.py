@@ -9,6 +9,8 @@ from numba.extending import intrinsic
 
 from minirnn.kernels import threads
 from minirnn.kernels._jit import kernel
+from minirnn.kernels.pack import lanes_of
+from minirnn.kernels.workspace import Lease
 
 CUT = 64  # threads meet between blocks of so many entries, so that none writes to another's lines
 
@@ -81,3 +83,26 @@ def spread(
             call(*arguments, first, last)
 
     threads.run(one, threads.worth(flops * entries))
+
+
+def readable(rows: np.ndarray, lease: Lease) -> np.ndarray:
+    """Return rows (N, C) of which kernels may read whole vectors, behind column C too.
+
+    What stands there is anything. A copy is made where an entry is not beside the one before, or
+    the memory ends with the last row.
+    """
+    lanes = lanes_of(rows.dtype)
+    wide = -(-rows.shape[1] // lanes) * lanes
+    if not rows.size:
+        return rows
+    if rows.strides[1] == rows.itemsize and rows.strides[0] >= 0:
+        owner = rows
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        if owner.flags.c_contiguous:
+            end = rows.ctypes.data + (len(rows) - 1) * rows.strides[0] + wide * rows.itemsize
+            if end <= owner.ctypes.data + owner.nbytes:
+                return rows
+    copy = lease.take((rows.shape[0], wide), rows.dtype)
+    copy[:, : rows.shape[1]] = rows
+    return copy[:, : rows.shape[1]]

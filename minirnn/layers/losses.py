@@ -1,12 +1,16 @@
 """Losses: cross-entropy of class scores, mean squared error."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minirnn.engine import Tensor, log_softmax, record, where
+from minirnn.engine import Tensor, is_grad_enabled, log_softmax, record, where
 from minirnn.engine.dual import tensor
+from minirnn.kernels import loss
+from minirnn.kernels._jit import JIT_DISABLED
+from minirnn.layers import reference
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -30,43 +34,57 @@ def cross_entropy(
     scores = tensor(logits, "cross_entropy", "logits")
     ids = _checked_targets(scores, targets, ignore_index)
     counts = ids != ignore_index
-    rows, chosen = np.arange(ids.size), np.where(counts, ids, 0).reshape(-1)
-    weight = counts.reshape(-1).astype(scores.dtype)
-    if reduction == "mean":
-        total = int(counts.sum())
-        weight /= max(total, 1)
-
-    # loss = log sum exp(x) - x[target], x less its largest entry
-    x = scores.numpy().reshape(-1, scores.shape[-1])
-    with np.errstate(invalid="ignore"):  # an infinite score gives NaN, silently as in PyTorch
-        x = x - x.max(-1, keepdims=True)
-        x[~counts.reshape(-1)] = 0  # a row that counts for nothing may hold NaN
-        e = np.exp(x)
-        z = e.sum(-1)
-        each = np.where(weight > 0, np.log(z) - x[rows, chosen], 0)
+    total = int(np.count_nonzero(counts)) if reduction == "mean" else 1
+    weight = 1.0 / max(total, 1)
+    x, chosen = scores.numpy().reshape(-1, scores.shape[-1]), ids.reshape(-1)
+    wanted = scores.requires_grad and is_grad_enabled()
+    rows = _rows if JIT_DISABLED or reference.forced() else loss.cross_entropy
+    each, dx = rows(x, chosen, ignore_index, weight, wanted)
     if reduction == "none":
         value = each.reshape(ids.shape)
-    elif reduction == "mean" and total == 0:
-        value = np.array(np.nan)
     else:
-        value = (each * weight).sum()
+        value = each.sum(dtype=np.float64) * (weight if total else math.nan)
 
     def vjp(dloss: NDArray[Any]) -> tuple[NDArray[Any]]:
-        # dx = dloss * weight * (softmax(x) - [k == target])
-        d = (weight * np.broadcast_to(dloss, ids.shape).reshape(-1)) / z
-        dx = e * d[:, None]
-        dx[rows, chosen] -= d * z
-        return (dx.reshape(scores.shape),)
+        # The gradient by each row's loss is at hand, times the weight of all; rows may be padded.
+        if dloss.ndim:
+            d = dx * dloss.reshape(-1, 1)
+        else:
+            d = dx if dloss == 1.0 else dx * dloss
+        return (d[:, : scores.shape[-1]].reshape(scores.shape),)
 
     def replay(scores: Tensor) -> tuple[Tensor]:
         """Compute the same from the engine's operations, for derivatives of derivatives."""
         x = where(counts[..., None], scores, 0.0)
-        picked = log_softmax(x, -1).reshape(-1, scores.shape[-1])[rows, chosen]
-        each = -picked * weight
+        picked = log_softmax(x, -1).reshape(-1, scores.shape[-1])[
+            np.arange(chosen.size), np.where(counts.reshape(-1), chosen, 0)
+        ]
+        each = -picked * (weight * counts.reshape(-1)).astype(scores.dtype)
         return (each.reshape(ids.shape) if reduction == "none" else each.sum(),)
 
     value = np.asarray(value, dtype=scores.dtype)
     return record([value], [scores], vjp, replay=replay, name="cross_entropy")[0]
+
+
+def _rows(
+    x: NDArray[Any], ids: NDArray[Any], ignored: int, weight: float, gradient: bool
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """Do what `minirnn.kernels.loss.cross_entropy` does, in NumPy: the reference."""
+    counts = ids != ignored
+    at, chosen = np.arange(len(ids)), np.where(counts, ids, 0)
+    # loss = log sum exp(x) - x[target], x less its largest entry
+    with np.errstate(invalid="ignore"):  # an infinite score gives NaN, silently as in PyTorch
+        x = x - x.max(-1, keepdims=True)
+        x[~counts] = 0  # a row that counts for nothing may hold NaN
+        e = np.exp(x)
+        z = e.sum(-1)
+        each = np.where(counts, np.log(z) - x[at, chosen], 0)
+    if not gradient:
+        return each, None
+    factor = (weight * counts).astype(x.dtype)
+    dx = e * (factor / z)[:, None]
+    dx[at, chosen] -= factor
+    return each, dx
 
 
 def mse_loss(a: Any, b: Any, reduction: str = "mean") -> Tensor:
