@@ -8,6 +8,7 @@ training step of 24 ms takes 100 to 155 ms beside them).
 import numpy as np
 
 from minirnn.kernels import product, threads
+from minirnn.kernels.flat import readable, unit_rows
 from minirnn.kernels.pack import aligned, lanes_of, pack_plain, pack_transposed
 from minirnn.kernels.tile import WIDEST
 from minirnn.kernels.workspace import Lease
@@ -41,7 +42,11 @@ def _run(jobs: list[list[int]], flops: float, scratch: np.ndarray | None) -> Non
 
 
 def apply(x: np.ndarray, panels: np.ndarray, outputs: int) -> np.ndarray:
-    """Return x W^T + b, (N, O).  x: (N, I) contiguous; panels: from `pack_forward`."""
+    """Return x W^T + b, (N, O), as the first columns of wider rows.
+
+    x: (N, I); panels: from `pack_forward`.
+    """
+    x = unit_rows(x)
     out = aligned((x.shape[0], _round_up(outputs, lanes_of(x.dtype))), x.dtype)
     if x.shape[0]:
         job = product.rows_job(x.dtype.name, x, x.shape[1], panels, out.shape[1], out)
@@ -54,36 +59,33 @@ def gradients(
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """Return dx (N, I), dW (O, I) and db (O,).
 
-    x: (N, I), dy: (N, O), both contiguous; panels: from `pack_backward`, or None if dx is not
-    asked for; weights: whether dW and db are.
+    x: (N, I), dy: (N, O); panels: from `pack_backward`, or None if dx is not asked for; weights:
+    whether dW and db are.
     """
     rows, inputs, outputs = x.shape[0], x.shape[1], dy.shape[1]
-    dtype, lanes = x.dtype, lanes_of(x.dtype)
-    wide = _round_up(inputs, lanes)
+    dtype, wide = x.dtype, _round_up(x.shape[1], lanes_of(x.dtype))
     lease = Lease()
+    x, dy = unit_rows(x), readable(dy, lease) if weights else unit_rows(dy)
     jobs, scratch, dx, dw, db = [], None, None, None, None
     if panels is not None:
         dx = aligned((rows, wide), dtype)
         jobs.append(product.rows_job(dtype.name, dy, outputs, panels, wide, dx))
     if weights:
-        padded = dy
-        if outputs % lanes:
-            padded = lease.take((rows, _round_up(outputs, lanes)), dtype, fill=0.0)
-            padded[:, :outputs] = dy
-        dw = aligned((padded.shape[1], wide), dtype, fill=0.0)
-        db = aligned((padded.shape[1],), dtype, fill=0.0)
+        # What stands in further columns of dy reaches rows of dW and entries of db that are cut.
+        dw, db = aligned((dy.shape[1], wide), dtype), aligned((dy.shape[1],), dtype)
         place = np.zeros(1, np.int64)
-        jobs.append(product.transposed_job(dtype.name, padded, 1, place, x, inputs, dw))
-        jobs.append(product.sums_job(dtype.name, padded, db))
+        jobs.append(product.transposed_job(dtype.name, dy, 1, place, x, inputs, dw))
+        jobs.append(product.sums_job(dtype.name, dy, db))
         bytes_needed = product.transposed_scratch(inputs, dtype.itemsize)
         scratch = lease.take((threads.available(), bytes_needed), np.uint8)
     if rows and jobs:
         _run(jobs, 2.0 * len(jobs) * x.size * outputs, scratch)
     lease.release()
-    if not rows and dx is not None:
-        dx.fill(0.0)
+    for array in (dw, db):
+        if array is not None and not rows:
+            array.fill(0.0)
     return (
         None if dx is None else dx[:, :inputs],
-        None if dw is None else np.ascontiguousarray(dw[:outputs, :inputs]),
+        None if dw is None else dw[:outputs, :inputs],
         None if db is None else db[:outputs],
     )

@@ -85,24 +85,28 @@ def spread(
     threads.run(one, threads.worth(flops * entries))
 
 
-def readable(rows: np.ndarray, lease: Lease) -> np.ndarray:
-    """Return rows (N, C) of which kernels may read whole vectors, behind column C too.
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Return rows (N, C) of which each lies in one piece; a copy if they do not."""
+    return rows if rows.strides[1] == rows.itemsize else np.ascontiguousarray(rows)
 
-    What stands there is anything. A copy is made where an entry is not beside the one before, or
-    the memory ends with the last row.
+
+def readable(rows: np.ndarray, lease: Lease) -> np.ndarray:
+    """Return rows (N, C) with C rounded up to whole vectors; the further columns hold anything.
+
+    A copy is made where a row is not in one piece, or the memory ends with the last row.
     """
     lanes = lanes_of(rows.dtype)
     wide = -(-rows.shape[1] // lanes) * lanes
-    if not rows.size:
-        return rows
     if rows.strides[1] == rows.itemsize and rows.strides[0] >= 0:
+        if wide == rows.shape[1] or not rows.size:
+            return rows
         owner = rows
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
         if owner.flags.c_contiguous:
             end = rows.ctypes.data + (len(rows) - 1) * rows.strides[0] + wide * rows.itemsize
             if end <= owner.ctypes.data + owner.nbytes:
-                return rows
-    copy = lease.take((rows.shape[0], wide), rows.dtype)
+                return np.lib.stride_tricks.as_strided(rows, (len(rows), wide))
+    copy = lease.take((len(rows), wide), rows.dtype)
     copy[:, : rows.shape[1]] = rows
-    return copy[:, : rows.shape[1]]
+    return copy

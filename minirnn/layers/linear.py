@@ -57,13 +57,13 @@ class Linear(Module):
         """Run the products through the kernels, as one node of the tape."""
         x, weight = parents[:2]
         shape = x.shape[:-1]
-        flat = np.ascontiguousarray(x._data).reshape(-1, self.in_features)
+        flat = x._data.reshape(-1, self.in_features)
         packed = self._packed.of(*parents[1:])
         y = dense.apply(flat, packed["forward"], self.out_features)
         wants = [t.requires_grad for t in parents]
 
         def vjp(d: np.ndarray) -> list[Any]:
-            dy = np.ascontiguousarray(d).reshape(-1, self.out_features)
+            dy = d.reshape(-1, self.out_features)
             if wants[0] and "backward" not in packed:
                 packed["backward"] = dense.pack_backward(weight._data)
             panels = packed["backward"] if wants[0] else None
@@ -82,7 +82,7 @@ class Linear(Module):
                 total += moves[2]
             return [total]
 
-        out = np.ascontiguousarray(y).reshape(*shape, self.out_features)
+        out = y.reshape(*shape, self.out_features)
         (made,) = record([out], parents, vjp, jvp, replay=lambda *p: (plain(*p),), name="Linear")
         return made
 
