@@ -5,7 +5,10 @@ import copy
 import numpy as np
 import pytest
 
-from minirnn.engine import Tensor, manual_seed
+from minirnn import engine
+from minirnn.engine import Tensor, grad, gradcheck, manual_seed
+from minirnn.engine.functional import jvp
+from minirnn.kernels import flat, threads
 from minirnn.layers.dropout import Dropout
 from minirnn.layers.embedding import Embedding
 from minirnn.layers.layernorm import LayerNorm
@@ -248,6 +251,48 @@ def test_linear_begins_uniform_in_one_over_the_root_of_its_inputs():
     for parameter in (layer.weight, layer.bias):
         assert np.abs(parameter.numpy()).max() <= 0.1
     assert np.abs(layer.weight.numpy()).max() > 0.099
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ids", [[], [[3, 0, 3], [3, 3, 1]], np.array([2, 2], np.uint8), 1])
+def test_embedding_sums_gradients_as_the_engines_operation_does(rng, ids, dtype):
+    layer = Embedding(4, 37, dtype=dtype, seed=0)
+    ids = np.asarray(ids, int) if isinstance(ids, list) else ids
+    d = rng.standard_normal((*np.shape(ids), 37)).astype(dtype)
+    y = layer(ids)
+    np.testing.assert_array_equal(y.numpy(), layer.weight.numpy()[ids])
+    (found,) = grad(y, layer.weight, d)
+    (expected,) = grad(engine.embedding(ids, layer.weight), layer.weight, d)
+    # Sums of four numbers of size 1, perhaps in another order.
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=0, atol=16 * eps)
+
+
+def test_embedding_has_derivatives_of_any_order_and_tangents(rng):
+    layer = Embedding(3, 2, dtype=np.float64, seed=0)
+    ids = [[0, 2], [2, 2]]
+
+    def loss(weight):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(layer, "weight", weight)
+            return (layer(ids) ** 3).sum()
+
+    assert gradcheck(loss, layer.weight.numpy(), order=2)
+    move = rng.standard_normal((3, 2))
+    _, moved = jvp(loss, layer.weight, move)
+    (slope,) = grad(loss(layer.weight), layer.weight)
+    assert moved.item() == pytest.approx((slope.numpy() * move).sum(), rel=1e-13)
+
+
+def test_the_number_of_threads_changes_no_bit_of_an_embeddings_gradient(rng, monkeypatch):
+    layer, d = Embedding(4, 50, dtype=np.float64, seed=0), rng.standard_normal((30, 50))
+    ids = rng.integers(0, 4, 30)
+    monkeypatch.setattr(flat, "REGION", 0)
+    results = []
+    for count in (1, 2):
+        monkeypatch.setattr(threads, "_threads", count)
+        results.append(grad(layer(ids), layer.weight, d)[0].numpy())
+    np.testing.assert_array_equal(*results)
 
 
 def test_embedding_gives_rows_and_adds_their_gradients():

@@ -201,6 +201,13 @@ def _scatter(d: Grad, key: Any, shape: tuple[int, ...], basic: bool) -> Grad:
 
 def embedding(ids: Any, weight: Operand) -> "Tensor":
     """Return the rows of ``weight`` (V, E) that ``ids``, integers of any shape, name."""
+    ids, weight = checked_ids(ids, weight)
+    rows = len(weight._data)
+    return emit(weight._data[ids], (weight,), lambda d: (_sum_rows(d, ids, rows),), "embedding")
+
+
+def checked_ids(ids: Any, weight: Operand) -> "tuple[np.ndarray, Tensor]":
+    """Return the arguments of `embedding`, a copy of the ids among them, or say what is wrong."""
     weight = tensor(weight, "embedding", "weight")
     ids = np.array(ids)
     if ids.dtype.kind not in "iu":
@@ -216,7 +223,7 @@ def embedding(ids: Any, weight: Operand) -> "Tensor":
             f"embedding: ids must lie in [0, {rows - 1}], the rows of weight, got "
             f"{ids.min()} to {ids.max()}; a negative id does not count from the end"
         )
-    return emit(weight._data[ids], (weight,), lambda d: (_sum_rows(d, ids, rows),), "embedding")
+    return ids, weight
 
 
 def _sum_rows(d: Grad, ids: np.ndarray, rows: int) -> Grad:

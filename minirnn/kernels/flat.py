@@ -12,6 +12,7 @@ from minirnn.kernels._jit import kernel
 from minirnn.kernels.pack import lanes_of
 from minirnn.kernels.workspace import Lease
 
+REGION = 3e5  # nanoseconds of work below which handing a share of it over costs more than it saves
 CUT = 64  # threads meet between blocks of so many entries, so that none writes to another's lines
 
 
@@ -68,12 +69,12 @@ def table_of(arrays: Sequence[Sequence[np.ndarray | None]]) -> tuple[np.ndarray,
 
 
 def spread(
-    call: Callable[..., None], arguments: tuple[Any, ...], entries: int, flops: float,
+    call: Callable[..., None], arguments: tuple[Any, ...], entries: int, cost: float,
     cut: int = CUT,
 ) -> None:  # fmt: skip
     """Run ``call(*arguments, first, last)`` on parts of so many entries, in as many threads as pay.
 
-    flops: what an entry costs in the unit of `threads.worth`; cut: parts begin at multiples of it.
+    cost: nanoseconds that an entry takes; cut: parts begin at multiples of it.
     """
 
     def one(thread: int, count: int) -> None:
@@ -82,7 +83,7 @@ def spread(
         if first < last:
             call(*arguments, first, last)
 
-    threads.run(one, threads.worth(flops * entries))
+    threads.run(one, threads.get_num_threads() if cost * entries > REGION else 1)
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:

@@ -5,7 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minirnn.engine import Tensor, embedding
+from minirnn.engine import Tensor, embedding, record
+from minirnn.engine.linear import checked_ids
+from minirnn.kernels._jit import JIT_DISABLED
+from minirnn.kernels.symbols import sum_rows
+from minirnn.layers import reference
 from minirnn.layers.module import Module, module_rng, positive
 
 
@@ -30,7 +34,20 @@ class Embedding(Module):
 
     def forward(self, ids: Any) -> Tensor:
         """Map ids (...) to vectors (..., embedding_dim)."""
-        return embedding(ids, self.weight)
+        if JIT_DISABLED or reference.forced():
+            return embedding(ids, self.weight)
+        ids, weight = checked_ids(ids, self.weight)
+        flat = ids.astype(np.int64, copy=False).reshape(-1)
+        rows, size = weight.shape
+
+        def vjp(d: np.ndarray) -> tuple[np.ndarray]:
+            return (sum_rows(d.reshape(flat.size, size), flat, rows),)
+
+        made = record(
+            [weight._data[ids]], [weight], vjp, jvp=lambda move: [move[ids]],
+            replay=lambda weight: (embedding(ids, weight),), name="embedding",
+        )  # fmt: skip
+        return made[0]
 
     def extra_repr(self) -> str:
         """Show the sizes."""
