@@ -9,9 +9,9 @@ import numpy as np
 
 from minirnn.kernels import product, threads
 from minirnn.kernels.flat import readable, unit_rows
-from minirnn.kernels.pack import aligned, lanes_of, pack_plain, pack_transposed
+from minirnn.kernels.pack import lanes_of, pack_plain, pack_transposed
 from minirnn.kernels.tile import WIDEST
-from minirnn.kernels.workspace import Lease
+from minirnn.kernels.workspace import Lease, address, lend
 
 
 def _round_up(count: int, lanes: int) -> int:
@@ -33,10 +33,11 @@ def pack_backward(weight: np.ndarray) -> np.ndarray:
 
 def _run(jobs: list[list[int]], flops: float, scratch: np.ndarray | None) -> None:
     table = product.job_table(jobs)
-    address, stride = (0, 0) if scratch is None else (scratch.ctypes.data, scratch.strides[0])
+    place, stride = (0, 0) if scratch is None else (address(scratch), scratch.strides[0])
+    described = address(table)
 
     def share(thread: int, count: int) -> None:
-        product.run_jobs(table.ctypes.data, len(jobs), thread, count, address + thread * stride)
+        product.run_jobs(described, len(jobs), thread, count, place + thread * stride)
 
     threads.run(share, threads.worth(flops))
 
@@ -47,7 +48,7 @@ def apply(x: np.ndarray, panels: np.ndarray, outputs: int) -> np.ndarray:
     x: (N, I); panels: from `pack_forward`.
     """
     x = unit_rows(x)
-    out = aligned((x.shape[0], _round_up(outputs, lanes_of(x.dtype))), x.dtype)
+    out = lend((x.shape[0], _round_up(outputs, lanes_of(x.dtype))), x.dtype)
     if x.shape[0]:
         job = product.rows_job(x.dtype.name, x, x.shape[1], panels, out.shape[1], out)
         _run([job], 2.0 * x.size * outputs, None)
@@ -68,11 +69,11 @@ def gradients(
     x, dy = unit_rows(x), readable(dy, lease) if weights else unit_rows(dy)
     jobs, scratch, dx, dw, db = [], None, None, None, None
     if panels is not None:
-        dx = aligned((rows, wide), dtype)
+        dx = lend((rows, wide), dtype)
         jobs.append(product.rows_job(dtype.name, dy, outputs, panels, wide, dx))
     if weights:
         # What stands in further columns of dy reaches rows of dW and entries of db that are cut.
-        dw, db = aligned((dy.shape[1], wide), dtype), aligned((dy.shape[1],), dtype)
+        dw, db = lend((dy.shape[1], wide), dtype), lend((dy.shape[1],), dtype)
         place = np.zeros(1, np.int64)
         jobs.append(product.transposed_job(dtype.name, dy, 1, place, x, inputs, dw))
         jobs.append(product.sums_job(dtype.name, dy, db))

@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 from minirnn.kernels import threads
 from minirnn.kernels._jit import kernel
 from minirnn.kernels.pack import lanes_of
-from minirnn.kernels.workspace import Lease
+from minirnn.kernels.workspace import Lease, address
 
 REGION = 3e5  # nanoseconds of work below which handing a share of it over costs more than it saves
 CUT = 64  # threads meet between blocks of so many entries, so that none writes to another's lines
@@ -62,7 +62,7 @@ def table_of(arrays: Sequence[Sequence[np.ndarray | None]]) -> tuple[np.ndarray,
     for row, together in zip(table, arrays, strict=True):
         size = next(a.size for a in together if a is not None)
         row[: 2 + len(together)] = (
-            total, size, *(0 if a is None else a.ctypes.data for a in together)
+            total, size, *(0 if a is None else address(a) for a in together)
         )  # fmt: skip
         total += size
     return table, total
@@ -105,8 +105,8 @@ def readable(rows: np.ndarray, lease: Lease) -> np.ndarray:
         while isinstance(owner.base, np.ndarray):
             owner = owner.base
         if owner.flags.c_contiguous:
-            end = rows.ctypes.data + (len(rows) - 1) * rows.strides[0] + wide * rows.itemsize
-            if end <= owner.ctypes.data + owner.nbytes:
+            end = address(rows) + (len(rows) - 1) * rows.strides[0] + wide * rows.itemsize
+            if end <= address(owner) + owner.nbytes:
                 return np.lib.stride_tricks.as_strided(rows, (len(rows), wide))
     copy = lease.take((len(rows), wide), rows.dtype)
     copy[:, : rows.shape[1]] = rows

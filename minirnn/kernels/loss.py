@@ -12,9 +12,9 @@ from numba.extending import intrinsic
 from minirnn.kernels._jit import kernel
 from minirnn.kernels.flat import pointer, readable, spread
 from minirnn.kernels.memory import clear
-from minirnn.kernels.pack import aligned, lanes_of
+from minirnn.kernels.pack import lanes_of
 from minirnn.kernels.vector import I32, I64, Vector
-from minirnn.kernels.workspace import Lease
+from minirnn.kernels.workspace import Lease, address, lend
 
 _COST = 0.8  # nanoseconds a score
 
@@ -114,12 +114,12 @@ def cross_entropy(
     dx = None
     if gradient:
         lanes = lanes_of(x.dtype)
-        dx = aligned((rows, -(-classes // lanes) * lanes), x.dtype)
+        dx = lend((rows, -(-classes // lanes) * lanes), x.dtype)
     lease = Lease()
     x = readable(x, lease)
     weights = np.array([weight], x.dtype)
-    place = (0, 0) if dx is None else (dx.ctypes.data, dx.strides[0])
-    arguments = (x.ctypes.data, x.strides[0], ids, classes, ignored, each, weights, *place)
+    place = (0, 0) if dx is None else (address(dx), dx.strides[0])
+    arguments = (address(x), x.strides[0], ids, classes, ignored, each, weights, *place)
     spread(_rows, arguments, rows, _COST * classes, cut=16)
     lease.release()
     return each, dx

@@ -11,6 +11,7 @@ from numba import carray
 
 from minirnn.kernels._jit import kernel
 from minirnn.kernels.flat import by_dtype, part, pointer, share, spread, table_of
+from minirnn.kernels.workspace import address, lend
 
 BLOCK = 4096  # entries that are summed by themselves: float32 ones fit half a first-level cache
 _PARTS = 32  # partial sums of a block: enough vectors of them to hide an addition's latency
@@ -70,7 +71,7 @@ def measure(arrays: Sequence[np.ndarray]) -> tuple[float, list[float]]:
         for row, place in zip(table, places, strict=True):
             array = arrays[place]
             blocks = -(-array.size // BLOCK)
-            row[:] = first, blocks, array.size, array.ctypes.data
+            row[:] = first, blocks, array.size, address(array)
             first += blocks
         out = np.zeros((first, 2, _PARTS))
         like = np.empty(0, dtype)
@@ -84,7 +85,7 @@ def measure(arrays: Sequence[np.ndarray]) -> tuple[float, list[float]]:
 
 def written(arrays: Sequence[np.ndarray], factor: float, bound: float) -> list[np.ndarray]:
     """Return new arrays: contiguous ones times a factor, then cut to [-bound, bound]."""
-    made = [np.empty_like(array) for array in arrays]
+    made = [lend(array.shape, array.dtype) for array in arrays]
     for dtype, places in by_dtype(arrays):
         table, total = table_of([(made[i], arrays[i]) for i in places])
         options = np.array([factor, bound], dtype)

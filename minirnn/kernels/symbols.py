@@ -5,6 +5,7 @@ from numba import carray
 
 from minirnn.kernels._jit import kernel
 from minirnn.kernels.flat import pointer, spread, unit_rows
+from minirnn.kernels.workspace import address, lend
 
 _COST = 0.2  # nanoseconds an entry
 
@@ -26,7 +27,7 @@ def sum_rows(rows: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
     Threads share the columns, so that the order of every sum is that of the rows.
     """
     rows = unit_rows(rows)
-    out = np.zeros((count, rows.shape[1]), rows.dtype)
-    arguments = (rows.ctypes.data, rows.strides[0], ids, out)
+    out = lend((count, rows.shape[1]), rows.dtype, fill=0.0)
+    arguments = (address(rows), rows.strides[0], ids, out)
     spread(_sum_rows, arguments, rows.shape[1], _COST * len(ids), cut=16)
     return out
