@@ -12,9 +12,9 @@ except RuntimeError as error:
 
 def pytest_report_header(config):
     """Say at the top what may distort a run."""
-    from bench import measure  # loads NumPy: only now
+    from bench import measure, surroundings  # load NumPy: only now
 
-    around = measure.surroundings()
+    around = surroundings.describe()
     lines = [f"bench: {measure.threads_label()}, quick: {environment.quick()}"]
     lines += [f"bench: {name} {version}" for name, version in around["versions"].items()]
     lines += [f"bench: {line}" for line in around["blas"]]

@@ -64,18 +64,21 @@ def flops(dtype: str, chains: int, count: int) -> int:
 class Peak:
     """The fastest of the kernels for a dtype, on so many threads.
 
-    rate: flop/s of its best round; step: one call, of ``flops`` operations, for taking turns.
+    rate: flop/s of its best round; rounds: durations and flop of a round for each number of chains;
+    step: one call, of ``flops`` operations, for taking turns.
     """
 
     def __init__(self, dtype: str, threads: int) -> None:
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
-        self.rates = {chains: self._rate(dtype, chains) for chains in CHAINS}
-        self.chains = max(CHAINS, key=lambda n: self.rates[n])
-        self.rate = self.rates[self.chains]
-        count = int(DURATION * self.rate / threads / flops(dtype, self.chains, 1))
-        self.flops = threads * flops(dtype, self.chains, count)
-        self.step: Callable[[], None] = lambda: self._run(_kernel(dtype, self.chains), count)
+        self.rounds = {chains: self._measure(dtype, chains) for chains in CHAINS}
+        rates = {chains: flop / min(found) for chains, (found, flop) in self.rounds.items()}
+        self.chains = max(rates, key=lambda chains: rates[chains])
+        self.rate = rates[self.chains]
+        kernel = _kernel(dtype, self.chains)
+        self.flops = self.rounds[self.chains][1]
+        count = self.flops // threads // flops(dtype, self.chains, 1)
+        self.step: Callable[[], None] = lambda: self._run(kernel, count)
 
     def _run(self, kernel: Any, count: int) -> None:
         others = [self._pool.submit(kernel, count) for _ in range(self.threads - 1)]
@@ -83,20 +86,18 @@ class Peak:
         for other in others:
             other.result()
 
-    def _rate(self, dtype: str, chains: int) -> float:
+    def _measure(self, dtype: str, chains: int) -> tuple[list[float], int]:
         kernel = _kernel(dtype, chains)
-        count, took = 1000, 0.0
-        while took < DURATION:
+
+        def once(count: int) -> float:
+            begun = time.perf_counter()
+            self._run(kernel, count)
+            return time.perf_counter() - begun
+
+        count = 1000
+        while once(count) < DURATION:
             count *= 2
-            begun = time.perf_counter()
-            self._run(kernel, count)
-            took = time.perf_counter() - begun
-        durations = []
-        for _ in range(ROUNDS):
-            begun = time.perf_counter()
-            self._run(kernel, count)
-            durations.append(time.perf_counter() - begun)
-        return self.threads * flops(dtype, chains, count) / min(durations)
+        return [once(count) for _ in range(ROUNDS)], self.threads * flops(dtype, chains, count)
 
 
 @cache

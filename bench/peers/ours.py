@@ -1,6 +1,13 @@
 """minirnn: a layer and a backward pass."""
 
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
 import minirnn
+from bench.chains import Chain
+from bench.text import COMPARED, LEARNING_RATE, MAX_NORM, Task
 from bench.work import Arrays, Run, Work
 
 
@@ -22,8 +29,17 @@ def _parameters(layer: minirnn.Recurrent, work: Work) -> dict[str, minirnn.Tenso
     return {name: getattr(layer, f"{kind}_l0") for name, kind in kinds.items()}
 
 
-def training(work: Work, watched: bool = False) -> Run:
-    """Forward and backward with the gradients of everything; ``watched``: and of every state."""
+def training(work: Work) -> Run:
+    """Forward and backward with the gradients of everything."""
+    return _training(work, watched=False)
+
+
+def watched(work: Work) -> Run:
+    """Read, besides, the gradient of every state at every step."""
+    return _training(work, watched=True)
+
+
+def _training(work: Work, watched: bool) -> Run:
     layer = layer_for(work)
     x = minirnn.Tensor(work.given["x"], requires_grad=True)
     first = {n: minirnn.Tensor(work.given[n][None], requires_grad=True) for n in work.states}
@@ -81,3 +97,59 @@ def single_step(work: Work) -> Run:
         last[:] = after if isinstance(after, tuple) else (after,)
 
     return Run(step, lambda: {"output": last[0].numpy()[0]})
+
+
+class _TextModel(minirnn.Module):
+    def __init__(self, task: Task) -> None:
+        self.embedding = minirnn.Embedding(task.symbols, task.E)
+        self.recurrent = minirnn.LSTM(task.E, task.H)
+        self.linear = minirnn.Linear(task.H, task.symbols)
+        g = task.given
+        self.load_state_dict(
+            {
+                "embedding.weight": g["embedding"],
+                "linear.weight": g["weight"],
+                "linear.bias": g["bias"],
+            }
+            | {f"recurrent.{n}_l0": g[n] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        )
+
+    def forward(self, ids: Any, state: Any = None) -> tuple[Any, Any]:
+        output, state = self.recurrent(self.embedding(ids), state)
+        return self.linear(output), state
+
+
+def text(task: Task) -> Run:
+    """One training step of the text model on the next chunk."""
+    model = _TextModel(task)
+    adam = minirnn.Adam(model.parameters(), lr=LEARNING_RATE)
+    chunks = cycle(task.chunks)
+    losses: list[float] = []
+    carried: list[Any] = [None]
+
+    def step() -> None:
+        x, y = next(chunks)
+        adam.zero_grad()
+        scores, state = model(x, carried[0])
+        loss = minirnn.cross_entropy(scores, y)
+        loss.backward()
+        minirnn.clip_grad_norm(model.parameters(), MAX_NORM)
+        adam.step()
+        carried[0] = tuple(s.detach() for s in state)
+        losses.append(loss.item())
+
+    return Run(step, lambda: {"losses": np.asarray(losses[:COMPARED], task.dtype)})
+
+
+def chain(task: Chain) -> Run:
+    """Forward and backward through a chain of pointwise operations."""
+    x = minirnn.Tensor(task.x, requires_grad=True)
+    last: Arrays = {}
+
+    def step() -> None:
+        x.grad = None
+        y = task.run(x, minirnn.tanh, minirnn.sigmoid)
+        y.backward(task.d_output)
+        last["output"] = y.numpy()
+
+    return Run(step, lambda: last | {"x": x.grad})

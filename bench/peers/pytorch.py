@@ -6,13 +6,17 @@ better for PyTorch: a training step at T=50 B=64 I=H=512 on two threads takes 15
 """
 
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from bench.chains import Chain
 from bench.shapes import TORCH_CELLS, TWO_STAGE, USERS
+from bench.text import COMPARED, LEARNING_RATE, MAX_NORM, Task
 from bench.work import Arrays, Run, Work
 
 Leaves = dict[str, Tensor]
@@ -180,3 +184,59 @@ def _numpy(values: dict[str, Tensor]) -> Arrays:
 
 def _gradients(leaves: Leaves, work: Work) -> Arrays:
     return {n: t.grad.numpy().reshape(work.given[n].shape) for n, t in leaves.items()}
+
+
+class _TextModel(torch.nn.Module):
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(task.symbols, task.E)
+        self.recurrent = torch.nn.LSTM(task.E, task.H)
+        self.linear = torch.nn.Linear(task.H, task.symbols)
+        g = {name: torch.tensor(array) for name, array in task.given.items()}
+        self.load_state_dict(
+            {
+                "embedding.weight": g["embedding"],
+                "linear.weight": g["weight"],
+                "linear.bias": g["bias"],
+            }
+            | {f"recurrent.{n}_l0": g[n] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        )
+
+    def forward(self, ids: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        output, state = self.recurrent(self.embedding(ids), state)
+        return self.linear(output), state
+
+
+def text(task: Task) -> Run:
+    """One training step of the text model on the next chunk."""
+    model = _TextModel(task)
+    adam = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+    chunks = cycle([(torch.tensor(x), torch.tensor(y)) for x, y in task.chunks])
+    losses: list[float] = []
+    carried: list[Any] = [None]
+
+    def step() -> None:
+        x, y = next(chunks)
+        adam.zero_grad()
+        scores, state = model(x, carried[0])
+        loss = functional.cross_entropy(scores.reshape(-1, task.symbols), y.reshape(-1))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_NORM)
+        adam.step()
+        carried[0] = tuple(s.detach() for s in state)
+        losses.append(loss.item())
+
+    return Run(step, lambda: {"losses": np.asarray(losses[:COMPARED], task.dtype)})
+
+
+def chain(task: Chain) -> Run:
+    """Forward and backward through a chain of pointwise operations."""
+    x, d_output = torch.tensor(task.x, requires_grad=True), torch.tensor(task.d_output)
+    last: dict[str, Tensor] = {}
+
+    def step() -> None:
+        x.grad = None
+        last["output"] = task.run(x, torch.tanh, torch.sigmoid)
+        last["output"].backward(d_output)
+
+    return Run(step, lambda: _numpy(last) | {"x": x.grad.numpy()})

@@ -1,0 +1,30 @@
+"""What a node of the tape costs: chains of pointwise operations on 32 numbers."""
+
+import pytest
+
+from bench import chains, entry, environment, measure
+
+LIBRARIES = ("minirnn", "torch", "autograd")
+
+
+def group(operation):
+    """Measure one chain."""
+    made = measure.runs("chain", chains.Chain(operation), LIBRARIES)
+    steps = {name: run.step for name, run in made.items()}
+    return measure.in_turns(steps, 0, "float32")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("operation", chains.NAMES)
+@pytest.mark.parametrize("threads", [measure.threads_label()])
+@pytest.mark.benchmark(timer=entry.clock)
+def test_chain(benchmark, operation, library, threads):
+    if environment.quick() and operation != "all":
+        pytest.skip("not in quick runs")
+    measure.need(library)
+    measured = measure.shared(group, operation)
+    microseconds = measured.median(library) / chains.NODES * 1e6
+    measure.report_step(
+        benchmark, "tape", f"tape: {operation}, {threads}", measured, library,
+        operation=operation, **{"us per node": round(microseconds, 3)},
+    )  # fmt: skip

@@ -1,0 +1,32 @@
+"""Characters per second of a text model, end to end: embedding to Adam."""
+
+import pytest
+
+from bench import entry, environment, measure
+from bench.text import COMPARED, Task
+
+LIBRARIES = ("minirnn", "torch")
+TASKS = (Task(H=128, E=32), Task(H=512, E=512))
+SECONDS = 6.0  # longer: every round is another chunk
+
+
+def group(task):
+    """Measure one model."""
+    made = measure.runs("text", task, LIBRARIES, steps=COMPARED)
+    steps = {name: run.step for name, run in made.items()}
+    return measure.in_turns(steps, 0, task.dtype, SECONDS)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: f"H{t.H} {measure.threads_label()}")
+@pytest.mark.benchmark(timer=entry.clock)
+def test_text_model(benchmark, task, library):
+    if environment.quick() and task.H != 128:
+        pytest.skip("not in quick runs")
+    measure.need(library)
+    measured = measure.shared(group, task)
+    rate = task.T * task.B / measured.median(library)
+    measure.report_step(
+        benchmark, "text", f"text model H{task.H}, {measure.threads_label()}", measured, library,
+        T=task.T, B=task.B, H=task.H, E=task.E, **{"characters per second": round(rate)},
+    )  # fmt: skip
