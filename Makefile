@@ -11,10 +11,11 @@ OLDER := NUMBA_CPU_NAME=nehalem NUMBA_CPU_FEATURES=+sse,+sse2,+sse3,+ssse3,+sse4
 export MINIRNN_CACHE_DIR ?= $(CURDIR)/$(VENV)/kernels
 
 .DEFAULT_GOAL := help
-.PHONY: help report test nojit lint conformance bench bench-quick clean
+.PHONY: help report gallery test nojit lint conformance bench bench-quick clean
 
 help:
 	@echo "make report       train six small models on real text, write report.html (TEXT=path for a text of yours)"
+	@echo "make gallery      the figures of the lecture notes, computed anew, on one page: gallery.html"
 	@echo "make test         the tests, without PyTorch (ARGS='-k lstm' picks some)"
 	@echo "make lint         ruff and mypy"
 	@echo "make conformance  every cell, dtype and vector width, and the comparisons with PyTorch and ONNX"
@@ -41,6 +42,9 @@ $(VENV)/.torch: $(VENV)/.stamp
 
 report: $(VENV)/.stamp
 	@$(PY) -m diagnostics demo --out report.html $(if $(TEXT),--text "$(TEXT)") $(ARGS)
+
+gallery: $(VENV)/.stamp
+	@$(PY) -m diagnostics gallery --out gallery.html $(ARGS)
 
 test: $(VENV)/.stamp
 	$(PY) -m pytest $(ARGS)
@@ -85,5 +89,5 @@ bench-quick: $(VENV)/.bench
 
 clean:
 	rm -rf $(VENV)/kernels .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks build dist
-	rm -f report.html report.json
+	rm -f report.html report.json gallery.html
 	find minirnn diagnostics bench tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,6 +10,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from diagnostics.gallery.command import add_commands
+from diagnostics.gallery.command import run as run_gallery
+
 if TYPE_CHECKING:
     from diagnostics.report import Report
 
@@ -72,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
             metavar="WHAT",
             help="exit with 1 on these: warn, fail, or rules such as R1,R9",
         )
+    add_commands(commands)
     return main_parser
 
 
@@ -102,6 +106,8 @@ def _run(options: argparse.Namespace) -> int:
     # NumPy's BLAS threads wait busily after a product and take the core from the kernels'
     # threads: on 2 cores a training step is 4 to 6 times slower with them.  Read at NumPy's import.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    if options.command in ("figure", "gallery"):
+        return run_gallery(options)
     from diagnostics.files import check_writable
     from diagnostics.rules import selected
 

@@ -5,14 +5,17 @@ import tempfile
 from pathlib import Path
 
 
-def write_whole(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file by way of a temporary one beside it, renamed when it is complete."""
+def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file by way of a temporary one beside it, renamed when it is complete.
+
+    Text becomes UTF-8, line ends stay as they are.
+    """
     target = Path(path)
     check_writable(target)
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
