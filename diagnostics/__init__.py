@@ -10,12 +10,32 @@ from typing import Any
 _HOME = {
     "diagnostics.diagnosis": "diagnose",
     "diagnostics.quantities.base": "Cost Quantity",
+    "diagnostics.quantities.clip_effect": (
+        "ClipDirection GraphClipping clip_direction graph_clipping"
+    ),
     "diagnostics.quantities.clipping": "Clipping clipping_statistics",
+    "diagnostics.quantities.credit": "Credit credit",
     "diagnostics.quantities.decay_rate": "DecayRate decay_rate",
     "diagnostics.quantities.example_grad_norms": "ExampleGradNorms example_grad_norms",
+    "diagnostics.quantities.gate_statistics": "GateStatistics gate_statistics",
     "diagnostics.quantities.gradient_flow": "GradientFlow gradient_flow",
+    "diagnostics.quantities.influence": "InfluenceMap influence_map",
     "diagnostics.quantities.lag_gain": "LagGain lag_gain",
+    "diagnostics.quantities.linearisation": "Linearisation linearisation",
+    "diagnostics.quantities.loss_scaling": "LossScaling loss_scaling underflow_horizon",
+    "diagnostics.quantities.lyapunov": "LyapunovSpectrum lyapunov_spectrum",
+    "diagnostics.quantities.numeric_health": "NumericHealth numeric_health",
+    "diagnostics.quantities.precision": "Precision precision",
+    "diagnostics.quantities.self_checks": "SelfChecks self_checks",
+    "diagnostics.quantities.singular_values": (
+        "ProductBound SingularValues product_bound singular_values"
+    ),
     "diagnostics.quantities.step_jacobians": "StepJacobians step_jacobians",
+    "diagnostics.quantities.timescales": (
+        "MemoryTimescales effective_memory gradient_timescale memory_timescales"
+    ),
+    "diagnostics.quantities.truncation": "TbpttError tbptt_error",
+    "diagnostics.quantities.update_ratio": "UpdateRatio update_ratio",
     "diagnostics.report": "Report Subject load_report",
     "diagnostics.rules": "Verdict",
 }

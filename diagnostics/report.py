@@ -10,21 +10,10 @@ from typing import Any
 
 from diagnostics.files import write_whole
 from diagnostics.quantities.base import Cost, Quantity, decode, encode
-from diagnostics.quantities.clipping import Clipping
-from diagnostics.quantities.decay_rate import DecayRate
-from diagnostics.quantities.gradient_flow import GradientFlow
-from diagnostics.quantities.lag_gain import LagGain
-from diagnostics.quantities.training import Training
+from diagnostics.quantities.kinds import QUANTITIES
 from diagnostics.rules import Verdict, selected
 
 SCHEMA, SCHEMA_VERSION = "minirnn.diagnostics", 1
-QUANTITIES: dict[str, type[Quantity]] = {
-    "lag_gain": LagGain,
-    "decay_rate": DecayRate,
-    "gradient_flow": GradientFlow,
-    "clipping": Clipping,
-    "training": Training,
-}
 
 
 @dataclass(frozen=True)

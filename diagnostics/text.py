@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from diagnostics.numbers import short, with_interval
 from diagnostics.rules import Verdict
 
@@ -73,7 +75,9 @@ def markdown(report: "Report") -> str:
 def headline(name: str, quantity: Any) -> str:
     """Spell the one number of a quantity, with its interval."""
     value, ci = quantity.value, quantity.ci
-    if getattr(value, "ndim", 0) == 1 and len(value):
+    if getattr(value, "ndim", 0) > 1 or np.size(value) == 0:
+        return f"{' by '.join(str(n) for n in np.shape(value))} numbers"
+    if getattr(value, "ndim", 0) == 1:
         where = -1 if name == "lag_gain" else 0
         at = f"G({len(value) - 1})" if name == "lag_gain" else "first row"
         return f"{at} = {with_interval(value[where], None if ci is None else ci[where])}"

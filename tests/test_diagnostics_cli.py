@@ -67,7 +67,7 @@ def test_fail_on_sets_the_exit_code_after_the_report_is_written(fail_on, code, r
     ("arguments", "words"),
     [
         (["report", "missing.json"], "missing.json: No such file or directory"),
-        (["report", "{run}", "--fail-on", "R7"], "fail_on: 'R7' is none of"),
+        (["report", "{run}", "--fail-on", "R77"], "fail_on: 'R77' is none of"),
         (["report", "{run}", "--out", "missing/page.html"], "does not exist; make it first"),
         (["demo", "--text", "missing.txt"], "missing.txt: there is no such file"),
         (["demo", "--training-steps", "0"], "training_steps must be at least 1, got 0"),

@@ -179,7 +179,7 @@ def test_fail_on_names_levels_and_rules(fail_on, chosen):
 
 
 @pytest.mark.parametrize(
-    ("fail_on", "words"), [("R7", "'R7' is none of warn, fail, R1"), (",", "names nothing")]
+    ("fail_on", "words"), [("R77", "'R77' is none of warn, fail, R1"), (",", "names nothing")]
 )
 def test_fail_on_refuses_what_it_does_not_know(fail_on, words):
     with pytest.raises(ValueError, match=words):

@@ -11,7 +11,7 @@ import minirnn
 from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.example_norms import OuterProducts, joined
 from diagnostics.quantities.statistics import Floats
-from diagnostics.quantities.watching import evaluating, sweep_flops
+from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def example_grad_norms(layer: Any, x: Any, d_output: Any, lengths: Any = None) -
     ExampleGradNorms
         ``value`` (B,), ``per_step`` (T, B), ``batch_per_step`` (T,), ``parameters[name]``
     """
-    seen = _backward(layer, x, d_output, lengths)
+    seen = _backward("example_grad_norms", layer, x, d_output, lengths)
     factors: dict[str, list[OuterProducts]] = {}
     flops = 0
     for level in range(layer.num_layers):
@@ -78,7 +78,14 @@ def example_grad_norms(layer: Any, x: Any, d_output: Any, lengths: Any = None) -
     return summarise(factors, flops)
 
 
-def _backward(layer: Any, x: Any, d_output: Any, lengths: Any) -> Any:
+def backward_record(
+    place: str, layer: Any, x: Any, d_output: Any, lengths: Any, level: int, direction: int
+) -> Any:
+    """Run forward and backward, and return the record of one level and direction."""
+    return record_of(layer, _backward(place, layer, x, d_output, lengths), level, direction)
+
+
+def _backward(place: str, layer: Any, x: Any, d_output: Any, lengths: Any) -> Any:
     """Run forward and backward under `minirnn.watch`, down to the input."""
     x = minirnn.Tensor(x.numpy() if isinstance(x, minirnn.Tensor) else x, requires_grad=True)
     with evaluating(layer), frozen(layer), minirnn.watch(layer) as seen:
@@ -86,13 +93,11 @@ def _backward(layer: Any, x: Any, d_output: Any, lengths: Any) -> Any:
         array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
         if array.shape != output.shape:
             raise ValueError(
-                f"example_grad_norms: d_output must have the output's shape {output.shape}, "
-                f"got {array.shape}"
+                f"{place}: d_output must have the output's shape {output.shape}, got {array.shape}"
             )
         if 0 in array.shape:
             raise ValueError(
-                f"example_grad_norms: x must hold at least one step of one sequence, got shape "
-                f"{x.shape}"
+                f"{place}: x must hold at least one step of one sequence, got shape {x.shape}"
             )
         minirnn.grad(output, x, array.astype(output.dtype))
     return seen
@@ -116,7 +121,7 @@ def factors_of_record(cell: Any, record: Any, bias: bool) -> dict[str, list[Oute
     by_gate, by_block = record.gate_grads, record.recurrent_gate_grads
     dwx = np.concatenate([by_gate[k] for k in cell.gates], axis=2)
     factors = {"weight_ih": [OuterProducts(dwx, record.inputs)]}
-    factors["weight_hh"] = _recurrent(cell, by_block, record.operands)
+    factors["weight_hh"] = recurrent_factors(cell, by_block, record.operands)
     if bias:
         factors["bias_ih"] = [OuterProducts(dwx)]
         biased = [k for k in cell.products if k not in cell.unbiased]
@@ -126,7 +131,7 @@ def factors_of_record(cell: Any, record: Any, bias: bool) -> dict[str, list[Oute
     return factors
 
 
-def _recurrent(cell: Any, du: Any, operands: Any) -> list[OuterProducts]:
+def recurrent_factors(cell: Any, du: Any, operands: Any) -> list[OuterProducts]:
     """Return the factors of dU: blocks that share their operand share its Gram matrix."""
     groups: dict[int, list[str]] = {}
     found = []

@@ -46,6 +46,14 @@ class OuterProducts:
         pairs = zip(self.d, self.v, strict=True)
         return np.array([_norm_of_sum(d, v) for d, v in pairs], np.float64)
 
+    def of_whole(self) -> float:
+        """Norm of the sum over all steps and sequences, which is formed."""
+        d, d_scale = _scaled(self.d.reshape(-1, self.d.shape[2]))
+        if self.v is None:
+            return float(joint_norm([d.sum(axis=0)])) * d_scale
+        v, v_scale = _scaled(self.v.reshape(-1, self.v.shape[2]))
+        return float(joint_norm([(d.T @ v).ravel()])) * d_scale * v_scale
+
     @property
     def flops(self) -> int:
         """Of the Grams of all sequences."""

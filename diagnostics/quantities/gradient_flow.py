@@ -4,19 +4,16 @@ delta_t = eps_t + J_{t+1}^T delta_{t+1}: the total gradient at row t is what ste
 the state adds (eps, local) and what comes back through the recurrence (carried).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 import minirnn
 from diagnostics.quantities.base import UNSAVED, Cost, Quantity
+from diagnostics.quantities.local_gradients import Arrays, locals_of_call
 from diagnostics.quantities.statistics import Floats, joint_norm, medians
 from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
-
-Arrays = dict[str, NDArray[np.floating]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +77,15 @@ def summarise(
     )
 
 
-def gradient_flow(layer: Any, x: Any, d_output: Any, direction: int = 0) -> GradientFlow:
-    """Measure how the gradient of a loss flows through the top level of a recurrent layer.
+def gradient_flow(
+    layer: Any,
+    x: Any,
+    d_output: Any,
+    direction: int = 0,
+    level: int = -1,
+    lengths: Any = None,
+) -> GradientFlow:
+    """Measure how the gradient of a loss flows through one level of a recurrent layer.
 
     Parameters
     ----------
@@ -89,6 +93,8 @@ def gradient_flow(layer: Any, x: Any, d_output: Any, direction: int = 0) -> Grad
     x : its input, as the layer takes it
     d_output : derivative of the loss by the layer's output, of the output's shape
     direction : 0 forward, 1 reverse; rows are in processing order
+    level : of a stacked layer, by default the top one
+    lengths : (B,), as the layer takes them
 
     Returns
     -------
@@ -96,16 +102,19 @@ def gradient_flow(layer: Any, x: Any, d_output: Any, direction: int = 0) -> Grad
         ``total[k]``, ``local[k]`` (T+1, B, H), ``gates[k]``, ``gate_grads[k]`` (T, B, H)
     """
     with evaluating(layer), minirnn.watch(layer) as seen:
-        output, _ = layer(x)
+        output, state = layer(x, lengths=lengths)
     array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
     if array.shape != output.shape:
         raise ValueError(
             f"gradient_flow: d_output must have the output's shape {output.shape}, "
             f"got {array.shape}"
         )
-    record = record_of(layer, seen, -1, direction)
-    local = local_gradient(layer, record, array, direction=direction)
-    return flow_of_record(record, local, sweep_flops(layer, record, -1, direction))
+    record = record_of(layer, seen, level, direction)
+    outputs = [output, *(state if isinstance(state, tuple) else (state,))]
+    cotangents = [array.astype(output.dtype), *(None for _ in outputs[1:])]
+    local = locals_of_call(layer, seen.calls[-1], outputs, cotangents)
+    eps = local[level % layer.num_layers, direction]
+    return flow_of_record(record, eps, sweep_flops(layer, record, level, direction))
 
 
 def flow_of_record(record: Any, local: Arrays, flops: int) -> GradientFlow:
@@ -119,32 +128,3 @@ def flow_of_record(record: Any, local: Arrays, flops: int) -> GradientFlow:
         gates=dict(record.gates),
         gate_grads=dict(swept.gate_grads),
     )
-
-
-def local_gradient(
-    layer: Any,
-    record: Any,
-    d_output: Any = None,
-    d_states: Sequence[Any] = (),
-    lengths: Any = None,
-    direction: int = 0,
-) -> Arrays:
-    """Lay out what enters a layer's top level from outside: eps[k], (T+1, B, H).
-
-    d_output: of the output's shape, or None.  d_states: one per state, of the final states'
-    shape (L*D, B, H), or None.  Rows are in the record's order.
-    """
-    eps = {k: np.zeros(a.shape, a.dtype) for k, a in record.states.items()}
-    output_state = next(iter(eps))
-    steps, batch, hidden = eps[output_state].shape
-    if d_output is not None:
-        share = d_output[:, None] if d_output.ndim == 2 else d_output
-        share = share.swapaxes(0, 1) if layer.batch_first and d_output.ndim == 3 else share
-        share = share[..., direction * hidden : (direction + 1) * hidden]
-        eps[output_state][1:] += share[::-1] if direction else share
-    ends = np.full(batch, steps - 1) if lengths is None else np.asarray(lengths)
-    place = -1 if direction or not layer.bidirectional else -2
-    for name, d_state in zip(eps, d_states, strict=False):
-        if d_state is not None:
-            eps[name][ends, np.arange(batch)] += np.asarray(d_state)[place].reshape(batch, hidden)
-    return eps

@@ -162,6 +162,7 @@ def lag_gain(
     level: int = -1,
     direction: int = 0,
     seed: int = 0,
+    lengths: Any = None,
 ) -> LagGain:
     """Measure how much of a gradient is left after k steps back through a recurrent layer.
 
@@ -174,6 +175,7 @@ def lag_gain(
     inject : the state that the cotangent is put on, default the output state
     level, direction : which recurrence of a stacked or bidirectional layer
     seed : of the random unit vectors and of the bootstrap
+    lengths : (B,), as the layer takes them
 
     Returns
     -------
@@ -181,7 +183,7 @@ def lag_gain(
         ``value`` (max_lag+1,), ``ci``, ``n``, ``band``
     """
     with evaluating(layer), minirnn.watch(layer) as seen:
-        layer(x)
+        layer(x, lengths=lengths)
     record = record_of(layer, seen, level, direction)
     flops = sweep_flops(layer, record, level, direction)
     return lag_gain_of_record(record, sources, max_lag, inject, seed, flops)

@@ -37,10 +37,19 @@ def record_of(layer: Any, seen: Any, level: int, direction: int) -> Any:
     return seen[level % layer.num_layers, direction]
 
 
+def parameters_of(layer: Any, level: int, direction: int) -> dict[str, Any]:
+    """Return the parameters of one level and direction by kind: "weight_hh", "bias_ih" ..."""
+    suffix = f"_l{level % layer.num_layers}" + ("_reverse" if direction else "")
+    return {
+        name.removesuffix(suffix): parameter
+        for name, parameter in layer.named_parameters()
+        if name.endswith(suffix)
+    }
+
+
 def sweep_flops(layer: Any, record: Any, level: int, direction: int) -> int:
     """Flops of the recurrent products of one sweep: 2 P H^2 per step and sequence."""
-    suffix = f"_l{level % layer.num_layers}" + ("_reverse" if direction else "")
-    weight_hh = dict(layer.named_parameters())[f"weight_hh{suffix}"]
+    weight_hh = parameters_of(layer, level, direction)["weight_hh"]
     rows, batch = next(iter(record.states.values())).shape[:2]
     products, hidden = weight_hh.shape
     return 2 * products * hidden * batch * (rows - 1)
@@ -53,11 +62,14 @@ def recurrent_layers(model: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a recurrent layer: its output, its final state or states, its lengths."""
+    """One call of a recurrent layer: what it was given, its output, its final state or states."""
 
+    x: Any
+    state: Any
+    lengths: Any
+    start: int
     output: Any
     states: list[Any]
-    lengths: Any
 
 
 @contextmanager
@@ -66,11 +78,11 @@ def calls_of(layer: Any) -> Iterator[list[Call]]:
     calls: list[Call] = []
     forward = layer.forward
 
-    def collecting(*args: Any, **kwargs: Any) -> Any:
-        output, state = forward(*args, **kwargs)
-        lengths = args[2] if len(args) > 2 else kwargs.get("lengths")
-        calls.append(Call(output, list(state) if isinstance(state, tuple) else [state], lengths))
-        return output, state
+    def collecting(x: Any, state: Any = None, lengths: Any = None, start: int = 0) -> Any:
+        output, final = forward(x, state, lengths, start)
+        states = list(final) if isinstance(final, tuple) else [final]
+        calls.append(Call(x, state, lengths, start, output, states))
+        return output, final
 
     layer.forward = collecting
     try:

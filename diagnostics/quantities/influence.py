@@ -1,0 +1,104 @@
+"""Which loss speaks to which step: the gradient of every single source at every row.
+
+The total gradient is the sum over sources; one source alone is what the lag gain averages.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import minirnn
+from diagnostics.quantities.base import UNSAVED, Cost, Quantity
+from diagnostics.quantities.local_gradients import Arrays, local_gradient
+from diagnostics.quantities.statistics import Floats, joint_norm, medians
+from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluenceMap(Quantity):
+    """Gradient of S sources at T+1 rows.
+
+    value: (S, T+1), median over sequences of the norm of d l_s / d s_t, all states together; 0
+    for rows after the source.  sources: (S,), their rows.  by_lag: (T+1,), norm by lag, the
+    median over sources and sequences, NaN where there is none.  summed[k]: (T+1, B, H), the sum
+    over the sources, which is the total gradient where every row with a loss is a source.
+    """
+
+    sources: NDArray[np.int64]
+    by_lag: Floats
+    summed: Arrays = field(default_factory=dict, metadata=UNSAVED)
+
+
+def influence_map(
+    layer: Any,
+    x: Any,
+    d_output: Any,
+    sources: int | None = None,
+    direction: int = 0,
+    lengths: Any = None,
+) -> InfluenceMap:
+    """Measure how the loss of single steps reaches the rows of a layer's top level.
+
+    Parameters
+    ----------
+    layer : minirnn.Recurrent
+    x : its input, as the layer takes it
+    d_output : derivative of the loss by the layer's output, of the output's shape
+    sources : how many rows, spread over those with a loss; None: all of them, one sweep each
+    direction : 0 forward, 1 reverse
+    lengths : (B,), as the layer takes them
+    """
+    with evaluating(layer), minirnn.watch(layer) as seen:
+        layer(x, lengths=lengths)
+    record = record_of(layer, seen, -1, direction)
+    array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
+    local = local_gradient(layer, record, array, direction=direction, lengths=lengths)
+    return influence_of_record(record, local, sources, sweep_flops(layer, record, -1, direction))
+
+
+def influence_of_record(
+    record: Any, local: Arrays, sources: int | None = None, flops: int = 0
+) -> InfluenceMap:
+    """Carry the local gradient of each row back through a record, one row at a time."""
+    if sources is not None and sources < 1:
+        raise ValueError(f"influence_map: sources must be at least 1, got {sources}")
+    rows = np.flatnonzero(np.any([a.any(axis=(1, 2)) for a in local.values()], axis=0))
+    if sources is not None and sources < len(rows):
+        rows = rows[np.unique(np.round(np.linspace(0, len(rows) - 1, sources)).astype(int))]
+    steps, batch = next(iter(local.values())).shape[0] - 1, next(iter(local.values())).shape[1]
+    norms = np.zeros((len(rows), steps + 1, batch))
+    summed: Arrays = {k: np.zeros(a.shape, np.float64) for k, a in local.items()}
+    alone = {k: np.zeros_like(a) for k, a in local.items()}
+    for i, row in enumerate(rows):
+        for k, a in local.items():
+            alone[k][row] = a[row]
+        swept = record.pullback(d_state=alone).carried_grads
+        norms[i] = joint_norm(swept.values())
+        for k in summed:
+            summed[k] += swept[k]
+            alone[k][row] = 0
+    speaks = np.array([norms[i, row] > 0 for i, row in enumerate(rows)]).reshape(len(rows), batch)
+    return InfluenceMap(
+        value=np.stack([medians(n.T[spoken].T, None)[0] if spoken.any() else np.zeros(steps + 1)
+                        for n, spoken in zip(norms, speaks, strict=True)])
+        if len(rows) else np.zeros((0, steps + 1)),
+        how=(
+            "one backward pass per source row, from the loss of that row alone; norm per sequence "
+            "over all states, then the median over the sequences that have a loss there"
+        ),
+        cost=Cost(sweeps=1 + len(rows), flops=flops * (1 + len(rows)), bytes=norms.nbytes),
+        sources=rows,
+        by_lag=_by_lag(norms, rows, speaks),
+        summed=summed,
+    )  # fmt: skip
+
+
+def _by_lag(norms: Floats, rows: NDArray[np.int64], speaks: Any) -> Floats:
+    """Median over sources and sequences by lag.  norms: (S, T+1, B)."""
+    found: list[list[Floats]] = [[] for _ in range(norms.shape[1])]
+    for i, row in enumerate(rows):
+        for t in range(row + 1):
+            found[row - t].append(norms[i, t, speaks[i]])
+    return np.array([np.median(np.concatenate(v)) if v else np.nan for v in found])

@@ -1,0 +1,103 @@
+"""Step Jacobians in pieces that fit the cache: of a layer, or of arrays that are given."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import minirnn
+from diagnostics.quantities.base import Cost
+from diagnostics.quantities.statistics import Floats
+from diagnostics.quantities.step_jacobians import StepJacobians
+from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+
+PIECE = 2**25  # bytes of Jacobians held at a time
+
+Piece = tuple[Floats, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A sequence of Jacobians that can be walked through more than once.
+
+    steps T, batch B, size S; eps: rounding of the dtype that they were computed in.  ``pieces()``
+    yields (K, B, S, S) in float64 and (K, B), whether the step belongs to its sequence.
+    """
+
+    steps: int
+    batch: int
+    size: int
+    eps: float
+    cost: Cost
+    pieces: Callable[[], Iterator[Piece]]
+
+
+def source_of(
+    place: str, given: Any, x: Any, level: int = -1, direction: int = 0, lengths: Any = None
+) -> Source:
+    """Make a source of a layer with its input x, of `StepJacobians`, or of (T, [B,] S, S)."""
+    if isinstance(given, minirnn.Recurrent):
+        if x is None:
+            raise ValueError(f"{place}: a layer needs its input; pass x")
+        with evaluating(given), minirnn.no_grad(), minirnn.watch(given) as seen:
+            given(x, lengths=lengths)
+        record = record_of(given, seen, level, direction)
+        return source_of_record(place, record, sweep_flops(given, record, level, direction))
+    if isinstance(given, StepJacobians):
+        return source_of_arrays(place, given.value, given.valid)
+    return source_of_arrays(place, np.asarray(given))
+
+
+def source_of_record(place: str, record: Any, flops: int = 0) -> Source:
+    """Make a source of a record of `minirnn.watch` (one level, one direction)."""
+    states = record.states
+    rows, batch, hidden = next(iter(states.values())).shape
+    dtype = next(iter(states.values())).dtype
+    steps, size = rows - 1, hidden * len(states)
+    _check(place, steps, batch)
+    alive = np.ones((steps, batch), bool)
+    if record.lengths is not None:
+        alive = np.arange(steps)[:, None] < np.asarray(record.lengths)
+    width = max(1, PIECE // max(1, batch * size * size * 8))
+
+    def pieces() -> Iterator[Piece]:
+        for first in range(0, steps, width):
+            chosen = slice(first, first + width)
+            yield record.step_jacobians(chosen).astype(np.float64), alive[chosen]
+
+    cost = Cost(sweeps=1, flops=flops, bytes=steps * batch * size * size * dtype.itemsize)
+    return Source(steps, batch, size, float(np.finfo(dtype).eps), cost, pieces)
+
+
+def source_of_arrays(place: str, jacobians: Any, valid: Any = None) -> Source:
+    """Make a source of arrays: (T, S, S) of one sequence or (T, B, S, S)."""
+    array = np.asarray(jacobians)
+    if array.ndim not in (3, 4) or array.shape[-1] != array.shape[-2] or not array.shape[-1]:
+        raise ValueError(
+            f"{place}: jacobians must have shape (T, S, S) or (T, B, S, S), got {array.shape}; "
+            "for a layer pass the layer and its input x"
+        )
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{place}: jacobians must be real numbers, got dtype {array.dtype}")
+    array = array[:, None] if array.ndim == 3 else array
+    steps, batch, size = array.shape[:3]
+    _check(place, steps, batch)
+    alive = np.ones((steps, batch), bool) if valid is None else np.asarray(valid)
+    width = max(1, PIECE // (batch * size * size * 8))
+    eps = np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps
+
+    def pieces() -> Iterator[Piece]:
+        for first in range(0, steps, width):
+            chosen = slice(first, first + width)
+            yield array[chosen].astype(np.float64), alive[chosen]
+
+    return Source(steps, batch, size, float(eps), Cost(bytes=array.nbytes), pieces)
+
+
+def _check(place: str, steps: int, batch: int) -> None:
+    if steps == 0:
+        raise ValueError(f"{place}: there must be at least one step, got T = 0")
+    if batch == 0:
+        raise ValueError(f"{place}: there must be at least one sequence, got a batch of 0")

@@ -1,0 +1,122 @@
+"""Eigenvalues of the recurrence, and how far they are from telling what a gradient does.
+
+A matrix with eigenvalues inside the unit circle may still let a gradient grow first, if its
+eigenvectors are not orthogonal. Henrici's number says how far it is from normal.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from diagnostics.quantities.base import Quantity
+from diagnostics.quantities.jacobian_source import Source, source_of
+from diagnostics.quantities.statistics import Floats
+from diagnostics.quantities.watching import parameters_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linearisation(Quantity):
+    """The mean step Jacobian, and the blocks of the recurrent matrix.
+
+    value: spectral radius of the mean Jacobian.  eigenvalues: (S, 2), real and imaginary parts,
+    largest modulus first.  henrici: its departure from normality, 0 (normal) to 1.  peak:
+    largest norm of its powers, at power peak_step.  weights[k]: (H, 2), eigenvalues of the block;
+    weight_radius[k], weight_henrici[k]: of the block.
+    """
+
+    eigenvalues: Floats
+    henrici: float
+    peak: float
+    peak_step: int
+    weights: dict[str, Floats] = field(default_factory=dict)
+    weight_radius: dict[str, float] = field(default_factory=dict)
+    weight_henrici: dict[str, float] = field(default_factory=dict)
+
+
+def linearisation(
+    layer_or_jacobians: Any,
+    x: Any = None,
+    level: int = -1,
+    direction: int = 0,
+    lengths: Any = None,
+) -> Linearisation:
+    """Measure the eigenvalues of a layer's mean Jacobian on its input, and of its weights.
+
+    Parameters
+    ----------
+    layer_or_jacobians : minirnn.Recurrent, `StepJacobians`, or an array (T, S, S) or (T, B, S, S)
+    x : the layer's input, as the layer takes it
+    level, direction : which recurrence of a stacked or bidirectional layer
+    lengths : (B,), as the layer takes them
+    """
+    source = source_of("linearisation", layer_or_jacobians, x, level, direction, lengths)
+    blocks = {}
+    if hasattr(layer_or_jacobians, "named_parameters"):
+        blocks = blocks_of(layer_or_jacobians, level, direction)
+    return linearisation_of_source(source, blocks)
+
+
+def linearisation_of_source(source: Source, blocks: dict[str, Floats]) -> Linearisation:
+    """Measure the mean of Jacobians that come in pieces.  blocks[k]: (H, H)."""
+    total, count = np.zeros((source.size, source.size)), 0
+    for jacobians, alive in source.pieces():
+        total += jacobians[alive].sum(axis=0)
+        count += int(alive.sum())
+    mean = total / max(count, 1)
+    values = eigenvalues(mean)
+    peak, step = transient_growth(mean)
+    return Linearisation(
+        value=float(np.hypot(*values[0])),
+        how=(
+            f"eigenvalues of the mean over {count} exact step Jacobians of the full state; "
+            "departure from normality by Henrici's number; norms of its powers up to 100"
+        ),
+        cost=source.cost,
+        eigenvalues=values,
+        henrici=henrici(mean),
+        peak=peak,
+        peak_step=step,
+        weights={k: eigenvalues(block) for k, block in blocks.items()},
+        weight_radius={k: float(np.hypot(*eigenvalues(b)[0])) for k, b in blocks.items()},
+        weight_henrici={k: henrici(block) for k, block in blocks.items()},
+    )
+
+
+def blocks_of(layer: Any, level: int = -1, direction: int = 0) -> dict[str, Floats]:
+    """Return the blocks of a layer's recurrent matrix by name, (H, H) each in float64."""
+    weight = parameters_of(layer, level, direction)["weight_hh"].numpy().astype(np.float64)
+    if not len(weight):
+        return {}
+    return dict(zip(layer.cell.products, np.split(weight, len(layer.cell.products)), strict=True))
+
+
+def eigenvalues(matrix: Floats) -> Floats:
+    """Return the eigenvalues, real and imaginary parts (S, 2), largest modulus first."""
+    if not np.isfinite(matrix).all():
+        return np.full((len(matrix), 2), np.nan)
+    found = np.linalg.eigvals(matrix)
+    found = found[np.argsort(-np.abs(found), kind="stable")]
+    return np.stack([found.real, found.imag], axis=1)
+
+
+def henrici(matrix: Floats) -> float:
+    """Return sqrt(||A||_F^2 - sum |lambda|^2) / ||A||_F: 0 for a normal matrix, 1 for nilpotent."""
+    whole = float((matrix**2).sum())
+    if not whole > 0:
+        return 0.0 if whole == 0 else float("nan")
+    rest = whole - float((eigenvalues(matrix) ** 2).sum())
+    return float(np.sqrt(max(rest, 0.0) / whole))
+
+
+def transient_growth(matrix: Floats, steps: int = 100) -> tuple[float, int]:
+    """Return the largest norm among the powers 0 to `steps` of a matrix, and that power."""
+    power, norms = np.eye(len(matrix)), [1.0]
+    for _ in range(steps):
+        power = power @ matrix
+        if not np.isfinite(power).all():
+            norms.append(float("inf"))
+            break
+        norms.append(float(np.linalg.norm(power, 2)))
+    best = int(np.argmax(norms))
+    return norms[best], best

@@ -1,0 +1,152 @@
+"""Numbers that left the range of their type: where in time, in which gate, in which unit."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import minirnn
+from diagnostics.quantities.base import Cost, Quantity
+from diagnostics.quantities.local_gradients import local_gradient
+from diagnostics.quantities.statistics import Floats
+from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+
+Arrays = Mapping[str, NDArray[np.floating]]
+NEAR = 1e6  # a row whose largest entry is within this of the smallest number is leaving the range
+
+
+@dataclass(frozen=True, kw_only=True)
+class NumericHealth(Quantity):
+    """Zeros, subnormal and non-finite numbers in the gradient of every row.
+
+    value: part of the rows before the last loss in which more than half of delta has vanished
+    (exact zero or subnormal).  zero, subnormal, nonfinite: (T+1,), shares of the entries of
+    delta, NaN where no sequence is judged.  first_vanished: the largest such row, counted from
+    the start, or None.  events: for each kind ("nan", "inf", "underflow") the first place in
+    processing order, forward and then backward: pass, kind, where, name, step, sequence, unit.
+    n: entries that were judged.
+    """
+
+    zero: Floats
+    subnormal: Floats
+    nonfinite: Floats
+    first_vanished: int | None
+    rows: int
+    events: list[dict[str, Any]]
+    n: int
+
+
+def numeric_health(
+    layer: Any, x: Any, d_output: Any, direction: int = 0, lengths: Any = None
+) -> NumericHealth:
+    """Look for numbers that left their range in a layer's top level, forward and backward.
+
+    Parameters
+    ----------
+    layer : minirnn.Recurrent
+    x : its input, as the layer takes it
+    d_output : derivative of the loss by the layer's output, of the output's shape
+    direction : 0 forward, 1 reverse
+    lengths : (B,), as the layer takes them
+    """
+    with evaluating(layer), minirnn.watch(layer) as seen:
+        layer(x, lengths=lengths)
+    record = record_of(layer, seen, -1, direction)
+    array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
+    local = local_gradient(layer, record, array, direction=direction, lengths=lengths)
+    swept = record.pullback(d_state=local)
+    return health_of_record(record, swept, local, sweep_flops(layer, record, -1, direction))
+
+
+def health_of_record(record: Any, swept: Any, local: Arrays, flops: int = 0) -> NumericHealth:
+    """Look through a record and the gradients swept through it from `local` ones."""
+    total = dict(swept.carried_grads)
+    # A state that no gradient ever reaches is no sign of anything: `stop` cut it off.
+    judged = {k: d for k, d in total.items() if d.any()} or total
+    source = np.any([np.any(eps != 0, axis=-1) for eps in local.values()], axis=0)  # (T+1, B)
+    rows = np.arange(len(source))[:, None]
+    last = np.where(source.any(axis=0), len(source) - 1 - np.argmax(source[::-1], axis=0), 0)
+    before = rows < last  # (T+1, B): rows that a loss must reach through the recurrence
+    tiny = np.finfo(next(iter(judged.values())).dtype).tiny
+    stacked = np.concatenate(list(judged.values()), axis=-1)
+    zero, small = stacked == 0, (stacked != 0) & (np.abs(stacked) < tiny)
+    count = before.sum(axis=1) * stacked.shape[-1]
+    zero_share, small_share, bad_share = (
+        _share(found & before[..., None], count) for found in (zero, small, ~np.isfinite(stacked))
+    )
+    vanished = np.flatnonzero(zero_share + small_share > 0.5)
+    possible = int((count > 0).sum())
+    return NumericHealth(
+        value=len(vanished) / possible if possible else 0.0,
+        how=(
+            "entries of delta at all rows before a sequence's last loss, states that no gradient "
+            f"reaches left out; subnormal: below {tiny:.2g}; places are the first in processing "
+            "order"
+        ),
+        cost=Cost(sweeps=2, flops=2 * flops, bytes=stacked.nbytes),
+        zero=zero_share,
+        subnormal=small_share,
+        nonfinite=bad_share,
+        first_vanished=int(vanished[-1]) if len(vanished) else None,
+        rows=possible,
+        events=[*_forward(record), *_backward(swept, total, before)],
+        n=int(count.sum()),
+    )
+
+
+def _share(found: Any, count: Any) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(count > 0, found.sum(axis=(1, 2)) / count, np.nan)
+
+
+def _forward(record: Any) -> Iterator[dict[str, Any]]:
+    """First NaN and first infinity on the way forward: inputs, then gates, then states."""
+    for kind, test in (("nan", np.isnan), ("inf", np.isinf)):
+        places = [_first(test(record.inputs), "inputs", "x", 0)]
+        places += [_first(test(a), "gates", k, 1) for k, a in record.gates.items()]
+        places += [_first(test(a[1:]), "states", k, 2) for k, a in record.states.items()]
+        yield from _earliest("forward", kind, places)
+
+
+def _backward(swept: Any, total: Arrays, before: Any) -> Iterator[dict[str, Any]]:
+    """First NaN, infinity and underflow on the way back: from the last row on."""
+    for kind, test in (("nan", np.isnan), ("inf", np.isinf)):
+        places = [_first(test(a), "delta", k, 0, back=True) for k, a in total.items()]
+        gates = swept.gate_grads.items()
+        places += [_first(test(a), "gate_grads", k, 1, back=True) for k, a in gates]
+        yield from _earliest("backward", kind, places)
+    tiny = np.finfo(next(iter(total.values())).dtype).tiny
+    largest = np.max([np.abs(a).max(axis=-1) for a in total.values()], axis=0)
+    leaving = before & (largest < NEAR * tiny)
+    places = []
+    for k, a in total.items():
+        subnormal = (a != 0) & (np.abs(a) < tiny)
+        gone = (np.abs(a) < tiny) & leaving[..., None]
+        places.append(_first(subnormal | (gone if a.any() else False), "delta", k, 0, back=True))
+    yield from _earliest("backward", "underflow", places)
+
+
+Place = tuple[tuple[int, int], dict[str, Any]] | None
+
+
+def _first(found: Any, where: str, name: str, order: int, back: bool = False) -> Place:
+    """Return where an array (rows, B, units) is true for the first time, with a key to sort by.
+
+    Rows of the way back are those of the states; a gate's step t leads to row t + 1.
+    """
+    if not found.any():
+        return None
+    rows = np.flatnonzero(found.any(axis=(1, 2)))
+    row = int(rows[-1] if back else rows[0])
+    sequence, unit = (int(i[0]) for i in np.nonzero(found[row]))
+    place = {"where": where, "name": name, "step": row, "sequence": sequence, "unit": unit}
+    at = -(row + (where == "gate_grads")) if back else row
+    return (at, order), place
+
+
+def _earliest(way: str, kind: str, places: list[Place]) -> Iterator[dict[str, Any]]:
+    there = [place for place in places if place is not None]
+    if there:
+        yield {"pass": way, "kind": kind, **min(there, key=lambda place: place[0])[1]}
