@@ -180,9 +180,9 @@ def test_diagnose_judges_every_recurrent_layer_of_a_model(x, rng):
     model = Tagger()
     report = dg.diagnose(model, x, rng.integers(0, 4, (STEPS, BATCH)))
     assert [subject.name for subject in report.subjects] == ["first", "second"]
-    assert [(v.subject, v.rule) for v in report.verdicts] == [
-        ("first", "R1"), ("first", "R2"), ("second", "R1"), ("second", "R2"),
-    ]  # fmt: skip
+    for name in ("first", "second"):
+        judged = {v.rule for v in report.verdicts if v.subject == name}
+        assert judged == {"R1", "R2", "R3", "R6", "R7", "R8", "R12", "R14", "R15"}
     assert all(parameter.grad is None for parameter in model.parameters())
     assert report.settings["loss"] == "cross_entropy"
     assert "forward" not in vars(model.first)
@@ -235,14 +235,16 @@ def test_padding_influences_no_number_of_a_report(x, rng):
 def test_diagnose_of_a_layer_alone_needs_no_loss(x):
     report = dg.diagnose(layer_of("lstm", zero=False), x, need_lag=3)
     assert report["lag_gain"].value[0] == 1.0
-    assert [verdict.lag for verdict in report.verdicts] == [3, 3]
+    assert {v.rule: v.lag for v in report.verdicts if v.lag} == {"R1": 3, "R2": 3, "R8": 3}
     assert report.settings["loss"] == "none: model view"
     assert "gradient_flow" not in report.subjects[0].quantities
 
 
 def test_the_cheap_level_makes_no_extra_sweep_for_the_lag_gain(x, rng):
     report = dg.diagnose(Tagger(), x, rng.standard_normal((STEPS, BATCH, 4)), level="cheap")
-    assert list(report.subjects[0].quantities) == ["gradient_flow"]
+    assert set(report.subjects[0].quantities) == {
+        "gate_statistics", "memory_timescales", "gradient_flow", "numeric_health",
+    }  # fmt: skip
 
 
 def test_the_size_of_the_loss_changes_no_verdict(x, rng):
@@ -250,7 +252,8 @@ def test_the_size_of_the_loss_changes_no_verdict(x, rng):
     model = Tagger()
     plain = dg.diagnose(model, x, y)
     large = dg.diagnose(model, x, y, loss=lambda out, y: 1e6 * minirnn.cross_entropy(out, y))
-    assert plain.verdicts == large.verdicts
+    levels = [{(v.subject, v.rule): v.level for v in r.verdicts} for r in (plain, large)]
+    assert levels[0] == levels[1]
     ratio = large["first", "gradient_flow"].value / plain["first", "gradient_flow"].value
     np.testing.assert_allclose(ratio, 1e6, rtol=1e-9)
 

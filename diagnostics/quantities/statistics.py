@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_ENTRIES = 2**20  # of resampled values held at a time
 REPLICATES = 400  # of the bootstrap: the ends of a 95% interval are then known to about 1 %
 
 
@@ -66,7 +67,12 @@ def median_interval(values: Floats, seed: int = 0) -> Floats:
     if values.shape[1] < 2:
         return np.full((values.shape[0], 2), np.nan)
     picks = resamples(values.shape[1], seed=seed)
-    return interval(np.stack([np.median(values[:, pick], axis=1) for pick in picks]))
+    width = max(1, _ENTRIES // max(1, values.size))  # replicates at a time
+    parts = [
+        np.median(values[:, picks[first : first + width]], axis=2)
+        for first in range(0, len(picks), width)
+    ]
+    return interval(np.concatenate(parts, axis=1).T)
 
 
 def theil_slope(x: Floats, y: Floats) -> float:

@@ -57,4 +57,4 @@ def memory(scales: MemoryTimescales, lag: int, subject: str = "") -> Verdict:
 
 def _without(rule: str, evidence: str, subject: str) -> Verdict:
     threshold = TABLE[rule].warn
-    return Verdict(rule, "info", float("nan"), threshold, None, evidence, "", subject)
+    return Verdict(rule, "info", 0.0, threshold, None, evidence, "", subject)
