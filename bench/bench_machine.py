@@ -12,13 +12,13 @@ SIZE = 1024  # of the large product
 TILES = [(HEIGHTS[nv], nv) for nv in HEIGHTS if nv in (max(HEIGHTS), max(HEIGHTS) - 1)]
 
 
-def record(benchmark, what, durations, amount, unit):
+def record(benchmark, what, durations, amount, unit, **info):
     """Make an entry of a rate: so much of a unit per second."""
     rate = amount / spread(durations).median / 1e9
     entry.record(
         benchmark, f"machine, {measure.threads_label()}", durations, kind="machine", what=what,
         rate=round(rate, 1), unit=unit, best=round(amount / min(durations) / 1e9, 1),
-        threads=environment.threads(), **surroundings.describe(),
+        threads=environment.threads(), **info, **surroundings.describe(),
     )  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def test_the_register_tile_on_data_in_a_cache(benchmark, level, rows, nv, thread
 @pytest.mark.benchmark(timer=entry.clock)
 def test_reading_from_a_cache(benchmark, level, threads):
     durations, amount = bounds.bandwidth(level, environment.threads())
-    record(benchmark, f"read from {level}", durations, amount, "GB/s")
+    record(benchmark, f"read from {level}", durations, amount, "GB/s", **bounds.cache_bytes(level))
 
 
 def product(library):

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,15 @@ STREAMS = 8  # vectors read before the next sum depends on this one
 FLOAT = np.dtype(np.float32)
 # where the data lies -> bytes that one thread reads over and over
 LEVELS = {"L1": 16 << 10, "L2": 512 << 10, "L3": 24 << 20}
+
+
+def cache_bytes(level: str) -> dict[str, int]:
+    """Return the size of a core's cache as ``{"cache bytes": n}``, empty where it is not told."""
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        told = {n: (index / n).read_text().strip() for n in ("level", "type", "size")}
+        if f"L{told['level']}" == level and told["type"] != "Instruction":
+            return {"cache bytes": int(told["size"].rstrip("K")) * 1024}
+    return {}
 
 
 @cache
