@@ -29,6 +29,13 @@ def test_sigmoid_saturates_and_keeps_its_tail(dtype):
     np.testing.assert_allclose(y, np.array(expected, dtype), rtol=4 * np.finfo(dtype).eps)
 
 
+def test_sigmoid_leaves_numpys_warnings_as_they_were():
+    with np.errstate(over="raise"):
+        assert engine.sigmoid(np.array([-1e4])).item() == 0.0
+        with pytest.raises(FloatingPointError, match="overflow"):
+            engine.exp(np.array([1e4]))
+
+
 def test_nan_goes_through_sigmoid_relu_clip_and_maximum():
     nan = Tensor([np.nan])
     for y in (nan.sigmoid(), nan.relu(), nan.clip(-1, 1), nan.maximum(0.0), nan.minimum(0.0)):
@@ -81,6 +88,26 @@ def test_relu_lets_no_infinite_gradient_through_a_dead_unit():
     x = Tensor([-1.0, 1.0], requires_grad=True)
     x.relu().backward(np.array([np.inf, 1.0]))
     assert x.grad.tolist() == [0.0, 1.0]
+
+
+def test_clip_lets_nothing_through_where_its_bounds_cross():
+    assert gradient(lambda a: a.clip(1, -1), [-2.0, -1.0, 0.0, 1.0, 2.0]) == [[0.0] * 5]
+
+
+def test_infinite_gradients_reach_what_was_chosen_only():
+    for choose in (engine.maximum, lambda a, b: engine.where(a > b, a, b)):
+        a = Tensor([1.0, 2.0], requires_grad=True)
+        b = Tensor([2.0, 1.0], requires_grad=True)
+        choose(a, b).backward(np.array([np.inf, np.inf]))
+        assert a.grad.tolist() == [0.0, np.inf] and b.grad.tolist() == [np.inf, 0.0]
+
+
+def test_the_condition_of_where_broadcasts():
+    condition = np.array([True, False])
+    assert gradient(lambda a, b: engine.where(condition, a, b), [[1.0, 2.0]] * 3, [5.0, 6.0]) == [
+        [[1.0, 0.0]] * 3,
+        [0.0, 3.0],
+    ]
 
 
 def test_where_takes_no_gradient_from_the_branch_not_taken():

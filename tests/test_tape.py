@@ -80,7 +80,7 @@ def test_gradients_of_two_leaves_do_not_share_memory():
 
 def test_nothing_is_kept_where_no_parent_requires_grad():
     y = record([np.ones(2)], [Tensor([1.0, 2.0])], lambda d: (d,), name="op")[0]
-    assert not y.requires_grad and y._node is None
+    assert not y.requires_grad and y._vjp is None
 
 
 def test_a_vjp_with_the_wrong_number_of_gradients_is_an_error():
@@ -132,11 +132,39 @@ def test_no_grad_ends_with_an_exception():
 
 def test_no_grad_of_one_thread_is_not_that_of_another():
     seen = []
+
+    def record_something():
+        seen.append((is_grad_enabled(), (leaf(1.0) * 2).requires_grad))
+
     with no_grad():
-        thread = threading.Thread(target=lambda: seen.append(is_grad_enabled()))
+        thread = threading.Thread(target=record_something)
         thread.start()
         thread.join()
-    assert seen == [True]
+    assert seen == [(True, True)]
+
+
+def test_a_function_that_no_grad_decorates_may_run_in_two_threads_at_once():
+    entered, may_leave = threading.Event(), threading.Event()
+
+    @no_grad()
+    def call(function):
+        return function()
+
+    def stay():
+        entered.set()
+        may_leave.wait(10)
+
+    def let_the_other_leave():
+        may_leave.set()
+        thread.join(10)
+
+    thread = threading.Thread(target=call, args=(stay,))
+    with no_grad():
+        thread.start()
+        assert entered.wait(10)
+        call(let_the_other_leave)
+        assert not is_grad_enabled()
+    assert is_grad_enabled()
 
 
 def test_backward_works_inside_no_grad():
@@ -267,7 +295,7 @@ def test_backward_frees_the_tape_without_the_garbage_collector(no_collector):
     buffer = np.zeros(3)
     held = weakref.ref(buffer)
     w = record([z._data], [z], lambda d, buffer=buffer: (d,), name="holds a buffer")[0]
-    nodes = [weakref.ref(t._node) for t in (y, z)]
+    nodes = [weakref.ref(t) for t in (y._parents[0], y)]
     inner = weakref.ref(y)
     del y, z, buffer
     w.backward()
@@ -278,9 +306,9 @@ def test_backward_frees_the_tape_without_the_garbage_collector(no_collector):
 def test_a_tape_that_is_dropped_dies_without_the_garbage_collector(no_collector):
     x = leaf(1.0)
     y = (x * x).exp()
-    inner = weakref.ref(y._node)
+    inner = weakref.ref(y._parents[0])
     (g,) = grad(y, x, create_graph=True)
-    outer = weakref.ref(g._node)
+    outer = weakref.ref(g._parents[0])
     del y, g
     assert inner() is None and outer() is None
 

@@ -179,6 +179,12 @@ def test_python_numbers_never_promote(dtype):
         assert y.dtype == dtype and type(y) is Tensor
 
 
+def test_zero_keeps_its_sign():
+    """Equal numbers may share one constant; 0.0 and -0.0 are equal, and not the same."""
+    x = Tensor([1.0])
+    assert [np.signbit((x * zero).item()) for zero in (0.0, -0.0, 0.0)] == [False, True, False]
+
+
 def test_an_array_on_the_left_defers_to_the_tensor():
     t = Tensor([1.0, 2.0], requires_grad=True)
     array = np.array([3.0, 4.0])

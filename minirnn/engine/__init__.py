@@ -14,20 +14,8 @@ from minirnn.engine.movement import (
     transpose,
     unbind,
 )
-from minirnn.engine.pointwise import (
-    abs,
-    clip,
-    exp,
-    log,
-    maximum,
-    minimum,
-    relu,
-    rsqrt,
-    sigmoid,
-    sqrt,
-    tanh,
-    where,
-)
+from minirnn.engine.piecewise import abs, clip, maximum, minimum, relu, where
+from minirnn.engine.pointwise import exp, log, rsqrt, sigmoid, sqrt, tanh
 from minirnn.engine.random import manual_seed
 from minirnn.engine.reductions import log_softmax, logsumexp, max, mean, min, softmax, sum
 from minirnn.engine.tape import enable_grad, is_grad_enabled, no_grad, record

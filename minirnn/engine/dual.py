@@ -4,7 +4,9 @@ A vjp runs on ndarrays, or on Tensors where ``create_graph`` asks for a graph. T
 that end in ``_like`` or say "either" do the same to both.
 """
 
+import contextvars
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +17,24 @@ from minirnn.engine.tape import Grad, Value, constant
 if TYPE_CHECKING:
     from minirnn.engine.tensor import Tensor
 
+# What an operand may be: a Tensor, an array or nested list of floats, a Python number.
+Operand = Any
 SCALARS = frozenset({int, float, bool})  # not np.float64, which is a float that has a dtype
+
+# By dtype: NumPy takes an array of no dimensions in half the time that it takes a Python number.
+ZERO = {np.dtype(t): np.zeros((), t) for t in (np.float32, np.float64)}
+ONE = {np.dtype(t): np.ones((), t) for t in (np.float32, np.float64)}
+
+with np.errstate(all="ignore"):
+    _quiet = contextvars.copy_context()
+
+
+def quietly(function: Callable[..., Any], *arrays: ndarray) -> Any:
+    """Call a NumPy function with no floating-point warning; `numpy.errstate` costs four times that.
+
+    NumPy keeps its settings in the context; it is copied, because none can be entered twice.
+    """
+    return _quiet.copy().run(function, *arrays)
 
 
 def to_array(value: Any, place: str, argument: str = "array") -> ndarray:
@@ -47,34 +66,42 @@ def tensor(value: Any, place: str, argument: str = "input") -> "Tensor":
 
 
 def operands(place: str, a: Any, b: Any) -> "tuple[Tensor, Tensor]":
-    """Return both as tensors; a Python number takes the dtype of the other."""
-    if a.__class__ in SCALARS and isinstance(b, Value):
-        return constant(np.array(a, b._data.dtype)), b  # type: ignore[return-value]
-    if b.__class__ in SCALARS and isinstance(a, Value):
-        return a, constant(np.array(b, a._data.dtype))  # type: ignore[return-value]
-    first = tensor(a, place, "input")
-    if b.__class__ in SCALARS:
-        return first, constant(np.array(b, first._data.dtype))
-    second = tensor(b, place, "other")
-    if a.__class__ in SCALARS:
-        return constant(np.array(a, second._data.dtype)), second
-    return first, second
+    """Return both as tensors of one dtype; a Python number takes the dtype of the other."""
+    if a.__class__ is not b.__class__ or not isinstance(a, Value):
+        if b.__class__ in SCALARS:
+            a = tensor(a, place, "input")
+            b = number(b, a._data.dtype)
+        elif a.__class__ in SCALARS:
+            b = tensor(b, place, "other")
+            a = number(a, b._data.dtype)
+        else:
+            a, b = tensor(a, place, "input"), tensor(b, place, "other")
+    if a._data.dtype is not b._data.dtype:
+        same_dtype(place, (a, b))
+    return a, b
+
+
+def number(value: Any, dtype: np.dtype) -> "Tensor":
+    """Return a Python number as a constant, the same one each time."""
+    # Not so for 0, which would be the same for 0.0 and -0.0.
+    return _kept_number(value, dtype) if value else constant(np.array(value, dtype))
+
+
+@lru_cache(maxsize=256)
+def _kept_number(value: float, dtype: np.dtype) -> "Tensor":
+    return constant(np.array(value, dtype))
 
 
 def binary(
     place: str, function: Callable[..., Any], a: Any, b: Any
 ) -> "tuple[Tensor, Tensor, Any]":
     """Return both operands as tensors, and the function of their arrays."""
-    if a.__class__ is not b.__class__ or not isinstance(a, Value):
-        a, b = operands(place, a, b)
-    x, y = a._data, b._data
-    if x.dtype is not y.dtype:
-        same_dtype(place, (a, b))
+    a, b = operands(place, a, b)
     try:
-        return a, b, function(x, y)
+        return a, b, function(a._data, b._data)
     except ValueError:
         raise ValueError(
-            f"{place}: operands must have shapes that broadcast, got {x.shape} and {y.shape}; "
+            f"{place}: operands must have shapes that broadcast, got {a.shape} and {b.shape}; "
             f"reshape one of them"
         ) from None
 
@@ -90,15 +117,8 @@ def same_dtype(place: str, tensors: "Sequence[Value]") -> None:
             )
 
 
-def like(d: Grad, a: "Tensor", b: "Tensor") -> tuple[Any, Any]:
-    """Return both as what ``d`` is: the tensors, or their arrays."""
-    if isinstance(d, Value):
-        return a, b
-    return a._data, b._data
-
-
-def data_like(d: Grad, a: "Tensor") -> Any:
-    """Return ``a`` as what ``d`` is."""
+def like(d: Grad, a: Value) -> Any:
+    """Return ``a`` as what ``d`` is: the tensor, or its array."""
     return a if isinstance(d, Value) else a._data
 
 

@@ -118,7 +118,7 @@ def _checked(arguments: list[Any]) -> list[int]:
                 f"gradcheck: inputs[{i}] must be float64, got {dtype}; float32 leaves "
                 f"differences no digits to compare"
             )
-        if isinstance(value, Tensor) and value._node is not None:
+        if isinstance(value, Tensor) and value._vjp is not None:
             raise ValueError(
                 f"gradcheck: inputs[{i}] must be a leaf, got the result of an operation; pass "
                 f"inputs[{i}].detach()"

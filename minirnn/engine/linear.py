@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.engine.dual import expand, like, same_dtype, sum_to, tensor
+from minirnn.engine.dual import Operand, expand, like, same_dtype, sum_to, tensor
 from minirnn.engine.movement import view
-from minirnn.engine.pointwise import Operand
 from minirnn.engine.tape import Grad, Value, emit
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ def matmul(input: Operand, other: Operand) -> "Tensor":
             f"matmul: batch dimensions must broadcast, got shapes {x.shape} and {y.shape}"
         ) from None
 
-    def vjp(d: Grad) -> tuple[Grad, Grad]:
-        u, v = like(d, a, b)
+    def vjp(out: Value, d: Grad) -> tuple[Grad, Grad]:
+        u, v = like(d, a), like(d, b)
         return (
             sum_to(d @ v.swapaxes(-1, -2), a) if a.requires_grad else None,
             sum_to(u.swapaxes(-1, -2) @ d, b) if b.requires_grad else None,
@@ -128,7 +127,7 @@ def _einsum(
     if len(tensors) == 1:
         y = np.array(y)  # NumPy may have answered with a view
 
-    def vjp(d: Grad) -> list[Grad]:
+    def vjp(out: Value, d: Grad) -> list[Grad]:
         return [
             _einsum_vjp(d, i, inputs, output, tensors, sizes) if t.requires_grad else None
             for i, t in enumerate(tensors)
@@ -173,7 +172,7 @@ def getitem(a: "Tensor", key: Any) -> "Tensor":
     )
     y = a._data[parts]
     shape = a._data.shape
-    out = emit(y, (a,), lambda d: (_scatter(d, parts, shape, basic),), "[]")
+    out = emit(y, (a,), lambda out, d: (_scatter(d, parts, shape, basic),), "[]")
     return view(out, a) if basic else out
 
 
@@ -190,7 +189,7 @@ def _scatter(d: Grad, key: Any, shape: tuple[int, ...], basic: bool) -> Grad:
     """Put ``d`` at ``key`` of zeros, adding where ``key`` repeats; either."""
     if isinstance(d, Value):
         y = _scatter(d._data, key, shape, basic)
-        return emit(y, (d,), lambda g: (g[key],), "scatter")
+        return emit(y, (d,), lambda out, g: (g[key],), "scatter")
     out = np.zeros(shape, d.dtype)
     if basic:
         out[key] = d
@@ -202,8 +201,8 @@ def _scatter(d: Grad, key: Any, shape: tuple[int, ...], basic: bool) -> Grad:
 def embedding(ids: Any, weight: Operand) -> "Tensor":
     """Return the rows of ``weight`` (V, E) that ``ids``, integers of any shape, name."""
     ids, weight = checked_ids(ids, weight)
-    rows = len(weight._data)
-    return emit(weight._data[ids], (weight,), lambda d: (_sum_rows(d, ids, rows),), "embedding")
+    y, rows = weight._data[ids], len(weight._data)
+    return emit(y, (weight,), lambda out, d: (_sum_rows(d, ids, rows),), "embedding")
 
 
 def checked_ids(ids: Any, weight: Operand) -> "tuple[np.ndarray, Tensor]":
@@ -230,7 +229,7 @@ def _sum_rows(d: Grad, ids: np.ndarray, rows: int) -> Grad:
     """Sum the rows of ``d`` (..., E) that have one id, in order, into (rows, E); either."""
     if isinstance(d, Value):
         y = _sum_rows(d._data, ids, rows)
-        return emit(y, (d,), lambda g: (g[ids],), "sum_rows")
+        return emit(y, (d,), lambda out, g: (g[ids],), "sum_rows")
     out = np.zeros((rows, d.shape[-1]), d.dtype)
     if ids.size:
         # Sorted by id and summed in runs: a third of the time of numpy.add.at.

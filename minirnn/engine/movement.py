@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.engine.dual import axis, same_dtype, sum_to, tensor
-from minirnn.engine.pointwise import Operand
+from minirnn.engine.dual import Operand, axis, same_dtype, sum_to, tensor
 from minirnn.engine.tape import Grad, Value, emit, record
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def reshape(input: Operand, *shape: Any) -> "Tensor":
             f"reshape: shape must hold {a._data.size} numbers, got {shape} for a tensor of shape "
             f"{before}; one entry may be -1"
         ) from None
-    return view(emit(y, (a,), lambda d: (d.reshape(before),), "reshape"), a)
+    return view(emit(y, (a,), lambda out, d: (d.reshape(before),), "reshape"), a)
 
 
 def transpose(input: Operand, dim0: int, dim1: int) -> "Tensor":
@@ -40,9 +39,9 @@ def transpose(input: Operand, dim0: int, dim1: int) -> "Tensor":
     a = tensor(input, "transpose")
     i, j = axis("transpose", dim0, a._data.ndim), axis("transpose", dim1, a._data.ndim)
     if i == j:
-        return view(emit(a._data.view(), (a,), lambda d: (d,), "transpose"), a)
+        return view(emit(a._data.view(), (a,), lambda out, d: (d,), "transpose"), a)
     y = a._data.swapaxes(i, j)
-    return view(emit(y, (a,), lambda d: (d.swapaxes(i, j),), "transpose"), a)
+    return view(emit(y, (a,), lambda out, d: (d.swapaxes(i, j),), "transpose"), a)
 
 
 def permute(input: Operand, dims: Sequence[int]) -> "Tensor":
@@ -56,7 +55,7 @@ def permute(input: Operand, dims: Sequence[int]) -> "Tensor":
     back = tuple(int(i) for i in np.argsort(order))
     y = a._data.transpose(order)
 
-    def vjp(d: Grad) -> tuple[Grad]:
+    def vjp(out: Value, d: Grad) -> tuple[Grad]:
         return (permute(d, back) if isinstance(d, Value) else d.transpose(back),)
 
     return view(emit(y, (a,), vjp, "permute"), a)
@@ -72,7 +71,7 @@ def expand(input: Operand, shape: tuple[int, ...]) -> "Tensor":
             f"expand: a tensor of shape {a._data.shape} must broadcast to shape, got {shape}; "
             f"only dimensions of 1 repeat"
         ) from None
-    return emit(y.copy(), (a,), lambda d: (sum_to(d, a),), "expand")
+    return emit(y.copy(), (a,), lambda out, d: (sum_to(d, a),), "expand")
 
 
 def unsqueeze(input: Operand, dim: int) -> "Tensor":
@@ -96,7 +95,7 @@ def flip(input: Operand, dims: int | Sequence[int]) -> "Tensor":
     over = (dims,) if isinstance(dims, int | np.integer) else tuple(dims)
     axes = tuple(axis("flip", d, a._data.ndim, "dims") for d in over)
 
-    def vjp(d: Grad) -> tuple[Grad]:
+    def vjp(out: Value, d: Grad) -> tuple[Grad]:
         return (flip(d, axes) if isinstance(d, Value) else np.flip(d, axes),)
 
     return view(emit(np.flip(a._data, axes), (a,), vjp, "flip"), a)
@@ -116,7 +115,7 @@ def concat(tensors: Sequence[Operand], dim: int = 0) -> "Tensor":
         ) from None
     sizes = [array.shape[at] for array in arrays]
 
-    def vjp(d: Grad) -> Sequence[Grad]:
+    def vjp(out: Value, d: Grad) -> Sequence[Grad]:
         if isinstance(d, Value):
             return split(d, sizes, at)
         return np.split(d, np.cumsum(sizes[:-1]), at)
@@ -135,7 +134,7 @@ def stack(tensors: Sequence[Operand], dim: int = 0) -> "Tensor":
             f"concat joins along a dimension that is there"
         )
 
-    def vjp(d: Grad) -> Sequence[Grad]:
+    def vjp(out: Value, d: Grad) -> Sequence[Grad]:
         return unbind(d, at) if isinstance(d, Value) else tuple(np.moveaxis(d, at, 0))
 
     return emit(np.stack(arrays, at), tuple(parts), vjp, "stack")
@@ -210,4 +209,4 @@ def pad(input: Operand, pad: Sequence[int], mode: str = "constant", value: float
     widths = [(0, 0)] * (len(shape) - len(pairs)) + pairs[::-1]
     inner = tuple(slice(before, before + n) for (before, _), n in zip(widths, shape, strict=True))
     y = np.pad(a._data, widths, constant_values=value)
-    return emit(y, (a,), lambda d: (d[inner],), "pad")
+    return emit(y, (a,), lambda out, d: (d[inner],), "pad")

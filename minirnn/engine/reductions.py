@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minirnn.engine.dual import axes, axis, expand, tensor
-from minirnn.engine.pointwise import Operand, exp
+from minirnn.engine.dual import Operand, axes, axis, expand, like, tensor
+from minirnn.engine.pointwise import exp
 from minirnn.engine.tape import Grad, Value, emit
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def sum(input: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     over = axes("sum", dim, len(shape)) if shape else ()
     y = _add_reduce(a._data, axis=over, keepdims=keepdim)
 
-    def vjp(d: Grad) -> tuple[Grad]:
+    def vjp(out: Value, d: Grad) -> tuple[Grad]:
         return (expand(d.reshape(_kept(shape, over)), shape),)
 
     return emit(y, (a,), vjp, "sum")
@@ -44,7 +44,7 @@ def mean(input: Operand, dim: Dims = None, keepdim: bool = False) -> "Tensor":
     scale = 1.0 / count if count else float("nan")
     y = _add_reduce(a._data, axis=over, keepdims=keepdim) * a._data.dtype.type(scale)
 
-    def vjp(d: Grad) -> tuple[Grad]:
+    def vjp(out: Value, d: Grad) -> tuple[Grad]:
         return (expand((d * scale).reshape(_kept(shape, over)), shape),)
 
     return emit(y, (a,), vjp, "mean")
@@ -76,7 +76,7 @@ def _extreme(name: str, ufunc: np.ufunc, input: Operand, dim: Dims, keepdim: boo
         )
     kept = ufunc.reduce(x, axis=over, keepdims=True)
 
-    def vjp(d: Grad) -> tuple[Grad]:
+    def vjp(out: Value, d: Grad) -> tuple[Grad]:
         ties = x == kept
         share = ties / _add_reduce(ties, axis=over, keepdims=True, dtype=x.dtype)
         return (expand(d.reshape(kept.shape), x.shape) * share.astype(x.dtype, copy=False),)
@@ -103,8 +103,8 @@ def softmax(input: Operand, dim: int = -1) -> "Tensor":
         y = e / _add_reduce(e, axis=over, keepdims=True)
     y = y.reshape(a._data.shape)
 
-    def vjp(d: Grad) -> tuple[Grad]:
-        p = softmax(a, dim) if isinstance(d, Value) else y
+    def vjp(out: Value, d: Grad) -> tuple[Grad]:
+        p = like(d, out)
         dp = d * p
         return (dp - p * _sum_like(dp, over),)
 
@@ -121,8 +121,8 @@ def log_softmax(input: Operand, dim: int = -1) -> "Tensor":
         y = (x - m) - np.log(_add_reduce(e, axis=over, keepdims=True))
     y = y.reshape(a._data.shape)
 
-    def vjp(d: Grad) -> tuple[Grad]:
-        p = softmax(a, dim) if isinstance(d, Value) else np.exp(y)
+    def vjp(out: Value, d: Grad) -> tuple[Grad]:
+        p = exp(out) if isinstance(d, Value) else np.exp(out._data)
         return (d - p * _sum_like(d, over),)
 
     return emit(y, (a,), vjp, "log_softmax")
@@ -138,10 +138,10 @@ def logsumexp(input: Operand, dim: Dims = None, keepdim: bool = False) -> "Tenso
     with np.errstate(divide="ignore", over="ignore"):
         kept = np.log(_add_reduce(np.exp(x - m), axis=over, keepdims=True)) + m
 
-    def vjp(d: Grad) -> tuple[Grad]:
+    def vjp(out: Any, d: Grad) -> tuple[Grad]:
         d = d.reshape(_kept(x.shape, over))
         if isinstance(d, Value):
-            return (d * exp(a - logsumexp(a, dim, keepdim=True)),)
+            return (d * exp(a - out.reshape(kept.shape)),)
         with np.errstate(invalid="ignore"):
             return (d * np.exp(x - kept),)
 

@@ -1,16 +1,17 @@
 """The tape: which operation made which tensor.
 
-An operation puts itself here with a *vjp*, a pure function from gradients of its outputs to
-gradients of its parents; walk.py goes back through them. One clock orders everything: a node
-carries the time of its birth, so that newer nodes are walked first, and a tensor the time of its
-last write, so that a write between forward and backward is found by one comparison.
+A tensor is its own node. One that an operation made holds its *parents*, the tensors that were
+read, and a *vjp*, a pure function from its gradient to theirs; walk.py goes back through them. One
+clock orders everything: such a tensor carries the time of its birth, so that newer ones are walked
+first, and every tensor the time of its last write, so that a write between forward and backward is
+found by one comparison.
 """
 
 import inspect
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ContextDecorator
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 # A gradient is an ndarray, or a Tensor where create_graph asks for a graph; None is "no gradient".
 Grad = Any
-Vjp = Callable[..., Sequence[Grad]]
+# vjp(out, d): the gradients of out's parents, from the tensor itself and its gradient.
+Vjp = Callable[[Any, Grad], Sequence[Grad]]
 
 clock = itertools.count(1).__next__
 _new = object.__new__
@@ -32,68 +34,43 @@ class _Mode(threading.local):
 
 
 _mode = _Mode()
-
-
-class Node:
-    """One recorded operation.
-
-    ``parents`` are the tensors it read and ``vjp`` the rule back to them; both are dropped by a
-    backward that frees the tape. A node holds no reference to its outputs (they hold the node), so
-    that there are no cycles and memory is freed at once.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "jvp",
-        "name",
-        "outputs",
-        "parents",
-        "replay",
-        "time",
-        "vjp",
-    )
-
-    time: int
-    name: str
-    parents: "Sequence[Value]"
-    vjp: Vjp | None
-    outputs: int  # how many
-    jvp: Callable[..., Sequence[Grad]] | None
-    replay: "Callable[..., Sequence[Tensor]] | None"
-
-    def __repr__(self) -> str:
-        return f"<{self.name} at {self.time}>"
-
-    def release(self) -> None:
-        """Drop the rules and all they hold."""
-        self.vjp = self.jvp = self.replay = None
-        self.parents = ()
+# One entry per open block of no_grad and enable_grad, of all threads: while there is none, no
+# thread needs to look up its mode. A list, because append and pop need no lock.
+_open: list[None] = []
 
 
 class Value:
     """What the tape knows of a tensor; `Tensor` adds what a user does with it.
 
-    A tensor made by a recorded operation is output number ``_index`` of ``_node``; a leaf has no
-    node. ``_base`` is the tensor whose memory this one shows (None: its own), ``_written`` the time
-    of the last write to it.
+    ``_data`` are its numbers, ``_base`` is the tensor whose memory it shows (None: its own),
+    ``_written`` the time of the last write to it. One that an operation made has ``_parents`` and a
+    ``_vjp``, the ``_name`` of the operation and the ``_time`` of its birth; ``_vjp`` is `freed`
+    after a backward that freed the tape, and None in a leaf. Nothing points from a tensor to what
+    was made of it, so that there are no cycles and memory is freed at once.
     """
 
     __slots__ = (
         "__weakref__",
         "_base",
         "_data",
-        "_index",
-        "_node",
+        "_index",  # which output of a `record` this is
+        "_name",
+        "_parents",
+        "_time",
+        "_vjp",
         "_written",
         "grad",
         "requires_grad",
     )
 
     _data: ndarray
-    _node: Node | None
-    _index: int
     _base: "Value | None"
     _written: int
+    _parents: "Sequence[Value]"
+    _vjp: Vjp | None
+    _name: str
+    _time: int
+    _index: int
     requires_grad: bool
     grad: ndarray | None
 
@@ -104,11 +81,11 @@ class Value:
         return self._written if base is None else base._written
 
 
-# The class of every tensor that `record` makes: tensor.py, which is above, puts Tensor here.
+# The class of every tensor that an operation makes: tensor.py, which is above, puts Tensor here.
 tensor_type: Any = Value
 
 _write_lock = threading.Lock()
-last_write = 0  # of any tensor: a node that is newer needs no look at its parents
+last_write = 0  # of any tensor: what was made later needs no look at its parents
 
 
 def wrote(value: Value) -> None:
@@ -118,38 +95,45 @@ def wrote(value: Value) -> None:
         value._written = last_write = clock()
 
 
+def freed(out: Value, d: Grad) -> Sequence[Grad]:
+    """Stand where the vjp of ``out`` was before a backward freed it."""
+    raise RuntimeError(
+        f"backward: the tape through {out._name} was freed by an earlier backward; run forward "
+        f"again, or give the earlier one retain_graph=True"
+    )
+
+
 def constant(array: Any, base: Value | None = None) -> "Tensor":
     """Return a tensor around an array, without a copy, a check or a place on the tape."""
     out = _new(tensor_type)
     out._data = array if array.__class__ is ndarray else np.asarray(array)
-    out._node = out.grad = None
     out._base = base
-    out._index = out._written = 0
+    out._written = 0
+    out._parents = ()
+    out._vjp = out.grad = None
     out.requires_grad = False
     return out
 
 
 def emit(array: Any, parents: tuple[Value, ...], vjp: Vjp, name: str) -> "Tensor":
-    """`record` for an operation with one output: what the engine's own operations call."""
+    """Put an operation with one output on the tape: what the engine's own operations call."""
     out = _new(tensor_type)
     # NumPy answers with a scalar where the result has no dimensions.
     out._data = array if array.__class__ is ndarray else np.asarray(array)
     out._base = out.grad = None
-    out._index = out._written = 0
+    out._written = 0
     for parent in parents:
         if parent.requires_grad:
-            if _mode.enabled:
-                out._node = node = _new(Node)
-                node.time = clock()
-                node.name = name
-                node.parents = parents
-                node.vjp = vjp
-                node.outputs = 1
-                node.jvp = node.replay = None
+            if not _open or _mode.enabled:
+                out._parents = parents
+                out._vjp = vjp
+                out._name = name
+                out._time = clock()
                 out.requires_grad = True
                 return out
             break
-    out._node = None
+    out._parents = ()
+    out._vjp = None
     out.requires_grad = False
     return out
 
@@ -157,7 +141,7 @@ def emit(array: Any, parents: tuple[Value, ...], vjp: Vjp, name: str) -> "Tensor
 def record(
     outputs: Sequence[ndarray],
     parents: Sequence[Value],
-    vjp: Vjp,
+    vjp: Callable[..., Sequence[Grad]],
     jvp: Callable[..., Sequence[Grad]] | None = None,
     replay: "Callable[..., Sequence[Tensor]] | None" = None,
     name: str = "op",
@@ -186,15 +170,49 @@ def record(
     """
     tensors = tuple(constant(array) for array in outputs)
     if _mode.enabled and any(parent.requires_grad for parent in parents):
-        node = _new(Node)
-        node.time = clock()
-        node.name = name
-        node.parents = tuple(parents)
-        node.vjp, node.jvp, node.replay = vjp, jvp, replay
-        node.outputs = len(tensors)
+        # One more node, without numbers, has the rules; every output is a part of it.
+        whole: Any = constant(())
+        _place(whole, tuple(parents), Rules(len(tensors), vjp, jvp, replay), name)
         for index, out in enumerate(tensors):
-            out._node, out._index, out.requires_grad = node, index, True
+            out._index = index
+            _place(out, (whole,), part, name)
     return tensors
+
+
+def _place(out: Value, parents: tuple[Value, ...], vjp: Vjp, name: str) -> None:
+    """Make a constant the result of an operation."""
+    out._parents, out._vjp, out._name, out._time = parents, vjp, name, clock()
+    out.requires_grad = True
+
+
+class Rules:
+    """What `record` was told; called as every vjp is. The gradient is a dict {output: its}."""
+
+    __slots__ = ("jvp", "outputs", "replay", "vjp")
+
+    def __init__(
+        self,
+        outputs: int,
+        vjp: Callable[..., Sequence[Grad]],
+        jvp: Callable[..., Sequence[Grad]] | None,
+        replay: "Callable[..., Sequence[Tensor]] | None",
+    ) -> None:
+        self.outputs, self.vjp, self.jvp, self.replay = outputs, vjp, jvp, replay
+
+    def __call__(self, whole: Value, douts: dict[int, Grad]) -> Sequence[Grad]:
+        """Return one gradient per parent."""
+        grads = self.vjp(*map(douts.get, range(self.outputs)))
+        if len(grads) != len(whole._parents):
+            raise ValueError(
+                f"{whole._name}: its vjp must return one gradient per parent, "
+                f"{len(whole._parents)}, got {len(grads)}; return None for a parent without one"
+            )
+        return grads
+
+
+def part(out: Value, d: Grad) -> tuple[Grad]:
+    """Pass the gradient of one output of a `record` on to the node that holds its rules."""
+    return ({out._index: d},)
 
 
 def is_grad_enabled() -> bool:
@@ -202,7 +220,7 @@ def is_grad_enabled() -> bool:
     return _mode.enabled
 
 
-class _GradMode(ContextDecorator):
+class _GradMode:
     """Set recording on or off inside a ``with`` block or a decorated function."""
 
     _enabled: bool
@@ -210,20 +228,29 @@ class _GradMode(ContextDecorator):
     def __init__(self) -> None:
         self._before: list[bool] = []
 
-    def __call__(self, func: Any) -> Any:
+    def __call__(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorate a function: every call is a block of its own."""
         if inspect.isgeneratorfunction(func):
             raise TypeError(
                 f"{type(self).__name__}: {func.__name__} is a generator function, whose body runs "
                 f"after the decorator is through; write `with` inside it"
             )
-        return super().__call__(func)
+
+        @wraps(func)
+        def decorated(*args: Any, **kwargs: Any) -> Any:
+            with type(self)():
+                return func(*args, **kwargs)
+
+        return decorated
 
     def __enter__(self) -> None:
+        _open.append(None)
         self._before.append(_mode.enabled)
         _mode.enabled = self._enabled
 
     def __exit__(self, *exc: object) -> None:
         _mode.enabled = self._before.pop()
+        _open.pop()
 
 
 class no_grad(_GradMode):

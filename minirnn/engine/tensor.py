@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy import ndarray
 
-from minirnn.engine import linear, movement, pointwise, reductions, tape, walk
+from minirnn.engine import linear, movement, piecewise, pointwise, reductions, tape, walk
 from minirnn.engine.dual import to_array
 
 
@@ -29,8 +29,9 @@ class Tensor(tape.Value):
 
     def __init__(self, array: Any, requires_grad: bool = False) -> None:
         self._data = to_array(array, "Tensor")
-        self._node = self._base = self.grad = None
-        self._index = self._written = 0
+        self._base = self._vjp = self.grad = None
+        self._parents = ()
+        self._written = 0
         self.requires_grad = requires_grad
 
     # What it is.
@@ -99,9 +100,9 @@ class Tensor(tape.Value):
             )
         self._data[...] = new
         tape.wrote(self)
-        if self._node is not None:
+        if self._vjp is not None:
             # What was computed is overwritten: from now on a constant, as in PyTorch.
-            self._node, self.requires_grad = None, False
+            self._vjp, self._parents, self.requires_grad = None, (), False
 
     # Derivatives.
 
@@ -162,13 +163,13 @@ class Tensor(tape.Value):
     rsqrt = pointwise.rsqrt
     tanh = pointwise.tanh
     sigmoid = pointwise.sigmoid
-    relu = pointwise.relu
-    abs = pointwise.abs
-    __abs__ = pointwise.abs
-    maximum = pointwise.maximum
-    minimum = pointwise.minimum
-    clip = pointwise.clip
-    where_ = staticmethod(pointwise.where)
+    relu = piecewise.relu
+    abs = piecewise.abs
+    __abs__ = piecewise.abs
+    maximum = piecewise.maximum
+    minimum = piecewise.minimum
+    clip = piecewise.clip
+    where_ = staticmethod(piecewise.where)
     sum = reductions.sum
     mean = reductions.mean
     unit_mean = reductions.unit_mean

@@ -201,7 +201,7 @@ def module_rng(seed: int | np.random.Generator | None) -> np.random.Generator:
 
 def owns_memory(value: Tensor) -> bool:
     """Whether a tensor is a leaf with its own memory: what can be a parameter."""
-    return value._node is None and value._base is None
+    return value._vjp is None and value._base is None
 
 
 def checked_input(place: str, x: Any, parameter: Tensor | None = None) -> Tensor:
