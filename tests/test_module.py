@@ -80,7 +80,17 @@ def test_a_shared_module_is_visited_once():
     shared = Linear(2, 2)
     net = Sequential(shared, shared)
     assert len(list(net.parameters())) == 2
-    assert len(net.state_dict()) == 4
+
+
+def test_parameters_come_in_the_order_of_their_names_with_shared_modules_too():
+    outer, first, second, shared = Module(), Module(), Module(), Module()
+    outer.first, outer.second = first, second
+    first.shared, first.late = shared, Linear(1, 1)
+    second.shared = outer.again = shared
+    shared.weight = leaf(1.0)
+    second.weight = leaf(2.0)
+    named = [id(parameter) for _, parameter in outer.named_parameters()]
+    assert [id(parameter) for parameter in outer.parameters()] == named
 
 
 def test_a_module_without_forward_says_so_when_called():

@@ -7,6 +7,7 @@ from numpy.typing import DTypeLike
 
 from minirnn.engine import Tensor
 from minirnn.engine.dual import tensor
+from minirnn.engine.tape import constant
 from minirnn.equations import Cell
 
 
@@ -103,7 +104,7 @@ def checked_state(
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """Return one tensor (L*D, B, H) per state of the cell; zeros if None is given."""
     if state is None:
-        return tuple(Tensor(np.zeros((levels, batch, size), dtype)) for _ in cell.state)
+        return tuple([constant(np.zeros((levels, batch, size), dtype)) for _ in cell.state])
     count = len(cell.state)
     several = isinstance(state, (tuple, list))
     given = tuple(state) if several else (state,)

@@ -66,8 +66,23 @@ class Module:
 
     def parameters(self) -> Iterator[Tensor]:
         """Yield the parameters, each once, in the order of ``named_parameters``."""
-        for _, parameter in self.named_parameters():
-            yield parameter
+        # In one pass and without the names, because every training step asks for them.
+        seen: set[Tensor | Module] = set()
+        waiting: list[Module] = [self]
+        while waiting:
+            module = waiting.pop()
+            if module in seen:
+                continue
+            seen.add(module)
+            inside = []
+            for name, value in vars(module).items():
+                if isinstance(value, Tensor):
+                    if value not in seen and _registers(name, value):
+                        seen.add(value)
+                        yield value
+                elif isinstance(value, Module):
+                    inside.append(value)
+            waiting.extend(reversed(inside))
 
     def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
         """Yield the random generators that modules inside keep (a seeded Dropout has one)."""
@@ -79,7 +94,7 @@ class Module:
     def _named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every name of every parameter: one used in two places has two."""
         for name, value in vars(self).items():
-            if isinstance(value, Tensor) and not name.startswith("_") and owns_memory(value):
+            if isinstance(value, Tensor) and _registers(name, value):
                 yield name, value
         for child_name, child in self.named_children():
             for name, parameter in child._named_tensors():
@@ -197,6 +212,11 @@ class Module:
 def module_rng(seed: int | np.random.Generator | None) -> np.random.Generator:
     """Return the generator that a module draws from: its own for a seed, else the global one."""
     return random.generator() if seed is None else np.random.default_rng(seed)
+
+
+def _registers(name: str, value: Tensor) -> bool:
+    """Whether a tensor that is an attribute is a parameter."""
+    return not name.startswith("_") and owns_memory(value)
 
 
 def owns_memory(value: Tensor) -> bool:
