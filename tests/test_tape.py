@@ -69,6 +69,27 @@ def test_sums_never_write_into_an_array_that_a_vjp_returned():
     assert seen.tolist() == [1.0, 1.0] and x.grad.tolist() == [4.0, 4.0]
 
 
+def test_arrays_that_a_vjp_gives_away_are_summed_in_and_handed_out():
+    x, w, b = leaf(1.0, 1.0), leaf(1.0, 1.0), leaf(1.0, 1.0)
+    made = []
+
+    def vjp(d):
+        made[:] = [2.0 * d, 3.0 * d]
+        return [*made, None]
+
+    older = w + b
+    y = record([x._data], [x, w, b], vjp, fresh=True)[0]
+    seed = np.ones(2)
+    (y + older).backward(seed, retain_graph=True)
+    assert x.grad is made[0] and x.grad.tolist() == [2.0, 2.0]
+    assert w.grad is made[1] and w.grad.tolist() == [4.0, 4.0]
+    # The vjp gave nothing to b: what it has is the seed, which is not ours to hand out.
+    assert not np.shares_memory(b.grad, seed) and b.grad.tolist() == seed.tolist() == [1.0, 1.0]
+    first = x.grad
+    y.backward(seed)
+    assert x.grad.tolist() == [4.0, 4.0] and first.tolist() == [2.0, 2.0]
+
+
 def test_gradients_of_two_leaves_do_not_share_memory():
     a, b = leaf(1.0), leaf(2.0)
     d = np.ones(1)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from minirnn.engine.tensor import Tensor
 
 
+# What indexes without a copy; everything else is made an array.
+BASIC = frozenset({int, slice, type(None), type(Ellipsis)})
+
+
 def matmul(input: Operand, other: Operand) -> "Tensor":
     """Return the matrix product, with vectors and leading batch dimensions as in PyTorch."""
     a, b = tensor(input, "matmul", "input"), tensor(other, "matmul", "other")
@@ -161,15 +165,8 @@ def _einsum_vjp(
 
 def getitem(a: "Tensor", key: Any) -> "Tensor":
     """Return ``a[key]``: integers, slices, None, ..., integer and bool arrays."""
-    parts = tuple(_position(part) for part in (key if isinstance(key, tuple) else (key,)))
-    if any(isinstance(part, Value) for part in parts):
-        raise TypeError("[]: an index must be integers, slices or arrays, got a Tensor of floats")
-    basic = all(
-        part is None
-        or part is Ellipsis
-        or (isinstance(part, int | slice | np.integer) and not isinstance(part, bool))
-        for part in parts
-    )
+    parts = tuple([_position(part) for part in (key if isinstance(key, tuple) else (key,))])
+    basic = not any([isinstance(part, np.ndarray) for part in parts])
     y = a._data[parts]
     shape = a._data.shape
     out = emit(y, (a,), lambda out, d: (_scatter(d, parts, shape, basic),), "[]")
@@ -178,8 +175,12 @@ def getitem(a: "Tensor", key: Any) -> "Tensor":
 
 def _position(part: Any) -> Any:
     """Return one part of an index: arrays copied, as they may be written before backward."""
-    if not isinstance(part, np.ndarray | list):
+    if part.__class__ in BASIC:
         return part
+    if isinstance(part, Value):
+        raise TypeError("[]: an index must be integers, slices or arrays, got a Tensor of floats")
+    if isinstance(part, np.integer):
+        return int(part)
     array = np.array(part)
     # NumPy takes an integer array of no dimensions for an integer, and answers with a view.
     return int(array) if array.ndim == 0 and array.dtype.kind in "iu" else array

@@ -145,6 +145,7 @@ def record(
     jvp: Callable[..., Sequence[Grad]] | None = None,
     replay: "Callable[..., Sequence[Tensor]] | None" = None,
     name: str = "op",
+    fresh: bool = False,
 ) -> "tuple[Tensor, ...]":
     """Put an operation on the tape and return its outputs as tensors.
 
@@ -167,28 +168,27 @@ def record(
         derivatives through an operation whose ``vjp`` knows arrays only.
     name
         What errors call it.
+    fresh
+        Whether the arrays that ``vjp`` returns are the tape's to keep: nobody else holds them, and
+        no two share memory. Sums are then made in them, and ``grad`` is one of them, not a copy.
     """
     tensors = tuple(constant(array) for array in outputs)
     if _mode.enabled and any(parent.requires_grad for parent in parents):
         # One more node, without numbers, has the rules; every output is a part of it.
         whole: Any = constant(())
-        _place(whole, tuple(parents), Rules(len(tensors), vjp, jvp, replay), name)
+        whole._parents, whole._vjp = tuple(parents), Rules(len(tensors), vjp, jvp, replay, fresh)
+        whole._name, whole._time, whole.requires_grad = name, clock(), True
+        parts_of = (whole,)
         for index, out in enumerate(tensors):
-            out._index = index
-            _place(out, (whole,), part, name)
+            out._parents, out._vjp, out._index = parts_of, part, index
+            out._name, out._time, out.requires_grad = name, clock(), True
     return tensors
-
-
-def _place(out: Value, parents: tuple[Value, ...], vjp: Vjp, name: str) -> None:
-    """Make a constant the result of an operation."""
-    out._parents, out._vjp, out._name, out._time = parents, vjp, name, clock()
-    out.requires_grad = True
 
 
 class Rules:
     """What `record` was told; called as every vjp is. The gradient is a dict {output: its}."""
 
-    __slots__ = ("jvp", "outputs", "replay", "vjp")
+    __slots__ = ("fresh", "jvp", "outputs", "replay", "vjp")
 
     def __init__(
         self,
@@ -196,8 +196,10 @@ class Rules:
         vjp: Callable[..., Sequence[Grad]],
         jvp: Callable[..., Sequence[Grad]] | None,
         replay: "Callable[..., Sequence[Tensor]] | None",
+        fresh: bool,
     ) -> None:
         self.outputs, self.vjp, self.jvp, self.replay = outputs, vjp, jvp, replay
+        self.fresh = fresh
 
     def __call__(self, whole: Value, douts: dict[int, Grad]) -> Sequence[Grad]:
         """Return one gradient per parent."""

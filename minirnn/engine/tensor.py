@@ -123,10 +123,14 @@ class Tensor(tape.Value):
                 "(or was computed under no_grad); set it before the forward"
             )
         dself = seed(self, gradient, "backward", "gradient")
-        for leaf, grad in walk.pull((self,), (dself,), retain_graph=retain_graph).items():
+        owned: set[tape.Value] = set()
+        found = walk.pull((self,), (dself,), retain_graph=retain_graph, owned=owned)
+        for leaf, grad in found.items():
             check_gradient(leaf, grad)
-            # A copy: the same array may be the gradient of two leaves.
-            leaf.grad = np.array(grad) if leaf.grad is None else leaf.grad + grad
+            if leaf.grad is not None:
+                leaf.grad = leaf.grad + grad
+            else:  # a copy where others may have this array, another leaf for example
+                leaf.grad = grad if leaf in owned else np.array(grad)
 
     # Operators; the functions themselves are the methods, which saves a call.
 

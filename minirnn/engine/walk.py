@@ -30,20 +30,23 @@ def pull(
     inputs: Iterable[Value] | None = None,
     retain_graph: bool = False,
     create_graph: bool = False,
+    owned: set[Value] | None = None,
 ) -> dict[Value, Grad]:
     """Pull gradients of ``outputs`` back to every leaf, or to ``inputs`` too.
 
-    Returns a dict from tensor to gradient; who got none is not in it.
+    Returns a dict from tensor to gradient; who got none is not in it. Those of which nobody else
+    has the gradient's array are put into ``owned``.
     """
+    owned = set() if owned is None else owned
     if inputs is None:
         with no_grad():
-            return _walk(outputs, douts, set(), None, retain_graph, False)
+            return _walk(outputs, douts, set(), None, retain_graph, False, owned)
     targets = set(inputs)
     results = _reach(outputs)
     leading = _leading(results, targets)
     gone = [node for node in results if node._vjp is freed]
     with enable_grad() if create_graph else no_grad():
-        found = _walk(outputs, douts, targets, leading, retain_graph, create_graph)
+        found = _walk(outputs, douts, targets, leading, retain_graph, create_graph, owned)
     if gone and not targets <= found.keys():
         freed(gone[0], None)
     return found
@@ -56,6 +59,7 @@ def _walk(
     leading: set[Value] | None,
     retain_graph: bool,
     create_graph: bool,
+    owned: set[Value],
 ) -> dict[Value, Grad]:
     """Walk back through what is in ``leading`` (None: all); `pull` says the rest.
 
@@ -65,7 +69,6 @@ def _walk(
     found: dict[Value, Grad] = {}
     waiting: dict[Value, Grad] = {}  # leaves wait to the end
     heap: list[tuple[int, Value]] = []
-    owned: set[Value] = set()  # whose gradient is a sum made here, which may be added to in place
     parents, grads = outputs, douts
     while True:
         newest: Value | None = None  # the first one that comes: in a chain it need not be sorted in
@@ -102,13 +105,17 @@ def _walk(
         if tape.last_write > node._time:
             _check_unwritten(node)
         grads = _vjp_as_graph(node, d) if create_graph else node._vjp(node, d)  # type: ignore[misc]
+        if d.__class__ is dict and node._vjp.fresh and not create_graph:  # type: ignore[union-attr]
+            # These arrays are ours, like the sums that are made here.
+            pairs = zip(parents, grads, strict=True)
+            owned.update([p for p, grad in pairs if grad is not None and p not in waiting])
         if not retain_graph:
             node._vjp = freed
             node._parents = ()
 
 
 def _add(before: Grad, grad: Grad, key: Value, owned: set[Value]) -> Grad:
-    """Sum two gradients of one tensor, in place from the third on."""
+    """Sum two gradients of one tensor, in place if the array is the walk's own."""
     if before.__class__ is dict:  # of outputs of one `record`, each of which comes once
         before.update(grad)
         return before
