@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from minirnn.engine import Tensor
-from minirnn.kernels import flat, threads
+from minirnn.kernels import spread, threads
 from minirnn.layers.clip import ClipInfo, clip_grad_norm, clip_grad_value
 from minirnn.layers.reference import use_reference
 
@@ -93,7 +93,7 @@ def test_kernels_measure_and_clip_as_numpy_does(rng, dtype, size):
 
 def test_the_number_of_threads_changes_no_bit_of_norm_or_gradient(rng, monkeypatch):
     gradients = [rng.standard_normal(9001), rng.standard_normal(3)]
-    monkeypatch.setattr(flat, "REGION", 0)
+    monkeypatch.setattr(spread, "REGION", 0)
     results = []
     for count in (1, 2):
         monkeypatch.setattr(threads, "_threads", count)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from minirnn.engine import Tensor, grad, gradcheck
 from minirnn.engine.functional import jvp
 from minirnn.engine.tape import constant
-from minirnn.kernels import flat, threads
+from minirnn.kernels import spread, threads
 from minirnn.layers.losses import cross_entropy, mse_loss
 from minirnn.layers.reference import use_reference
 
@@ -112,7 +112,7 @@ def test_the_kernel_reads_rows_of_any_layout_and_computes_the_formula(classes, d
 
 def test_the_number_of_threads_changes_no_bit_of_the_loss(rng, monkeypatch):
     logits, targets = rng.standard_normal((50, 7)), rng.integers(0, 7, 50)
-    monkeypatch.setattr(flat, "REGION", 0)
+    monkeypatch.setattr(spread, "REGION", 0)
     results = []
     for count in (1, 2):
         monkeypatch.setattr(threads, "_threads", count)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minirnn.engine import Tensor
-from minirnn.kernels import flat, threads
+from minirnn.kernels import spread, threads
 from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.layers.module import Module
 from minirnn.layers.optim import SGD, Adagrad, Adam, AdamW, RMSprop
@@ -183,7 +183,7 @@ def test_the_kernel_gives_the_bits_of_the_formula(name, options, dtype):
 @pytest.mark.parametrize("size", [1, 63, 64, 1000])
 def test_the_number_of_threads_changes_no_bit_of_a_step(rng, monkeypatch, size):
     start, gradients = rng.standard_normal(size), [[rng.standard_normal(size)] for _ in range(2)]
-    monkeypatch.setattr(flat, "REGION", 0)
+    monkeypatch.setattr(spread, "REGION", 0)
     results = []
     for count in (1, 2):
         monkeypatch.setattr(threads, "_threads", count)

@@ -1,30 +1,14 @@
-"""Arrays by address as rows of numbers, and work over entries cut among threads."""
+"""Arrays by address as rows of numbers."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
+from numba import carray
 
-from minirnn.kernels import threads
 from minirnn.kernels._jit import kernel
+from minirnn.kernels.memory import pointer
 from minirnn.kernels.pack import lanes_of
 from minirnn.kernels.workspace import Lease, address
-
-REGION = 3e5  # nanoseconds of work below which handing a share of it over costs more than it saves
-CUT = 64  # threads meet between blocks of so many entries, so that none writes to another's lines
-
-
-@intrinsic
-def pointer(typingctx, address, like):  # type: ignore[no-untyped-def]
-    """Return an address as a pointer to numbers of the dtype of the array ``like``."""
-    kind = types.CPointer(like.dtype)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], context.get_value_type(kind))
-
-    return kind(types.int64, like), codegen
 
 
 @kernel
@@ -66,24 +50,6 @@ def table_of(arrays: Sequence[Sequence[np.ndarray | None]]) -> tuple[np.ndarray,
         )  # fmt: skip
         total += size
     return table, total
-
-
-def spread(
-    call: Callable[..., None], arguments: tuple[Any, ...], entries: int, cost: float,
-    cut: int = CUT,
-) -> None:  # fmt: skip
-    """Run ``call(*arguments, first, last)`` on parts of so many entries, in as many threads as pay.
-
-    cost: nanoseconds that an entry takes; cut: parts begin at multiples of it.
-    """
-
-    def one(thread: int, count: int) -> None:
-        blocks = -(-entries // cut)
-        first, last = (min(blocks * t // count * cut, entries) for t in (thread, thread + 1))
-        if first < last:
-            call(*arguments, first, last)
-
-    threads.run(one, threads.get_num_threads() if cost * entries > REGION else 1)
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:

@@ -10,9 +10,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from minirnn.kernels._jit import kernel
-from minirnn.kernels.flat import pointer, readable, spread
-from minirnn.kernels.memory import clear
+from minirnn.kernels.flat import readable
+from minirnn.kernels.memory import clear, pointer
 from minirnn.kernels.pack import lanes_of
+from minirnn.kernels.spread import spread
 from minirnn.kernels.vector import I32, I64, Vector
 from minirnn.kernels.workspace import Lease, address, lend
 

@@ -73,6 +73,17 @@ def clear(typingctx, target, count):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
+def pointer(typingctx, address, like):  # type: ignore[no-untyped-def]
+    """Return an address as a pointer to numbers of the dtype of the array ``like``."""
+    kind = types.CPointer(like.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(kind))
+
+    return kind(types.int64, like), codegen
+
+
+@intrinsic
 def _arrive(typingctx, address):  # type: ignore[no-untyped-def]
     """Add one to a counter that threads share."""
 

@@ -10,7 +10,9 @@ import numpy as np
 from numba import carray
 
 from minirnn.kernels._jit import kernel
-from minirnn.kernels.flat import by_dtype, part, pointer, share, spread, table_of
+from minirnn.kernels.flat import by_dtype, part, share, table_of
+from minirnn.kernels.memory import pointer
+from minirnn.kernels.spread import spread
 from minirnn.kernels.workspace import address, lend
 
 BLOCK = 4096  # entries that are summed by themselves: float32 ones fit half a first-level cache

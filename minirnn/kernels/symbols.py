@@ -4,7 +4,9 @@ import numpy as np
 from numba import carray
 
 from minirnn.kernels._jit import kernel
-from minirnn.kernels.flat import pointer, spread, unit_rows
+from minirnn.kernels.flat import unit_rows
+from minirnn.kernels.memory import pointer
+from minirnn.kernels.spread import spread
 from minirnn.kernels.workspace import address, lend
 
 _COST = 0.2  # nanoseconds an entry

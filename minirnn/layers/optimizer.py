@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from minirnn.engine import Tensor
 from minirnn.engine.tape import wrote
 from minirnn.kernels._jit import JIT_DISABLED
-from minirnn.kernels.flat import by_dtype, spread, table_of
+from minirnn.kernels.flat import by_dtype, table_of
+from minirnn.kernels.spread import spread
 from minirnn.layers import reference
 from minirnn.layers.module import owns_memory
 
