@@ -30,7 +30,7 @@ def command(threads: int, quick: bool, arguments: list[str]) -> list[str]:
     ``--benchmark-compare`` finds the last run of the same kind.
     """
     return [
-        sys.executable, "-m", "pytest", "bench", "--benchmark-only", "-q",
+        sys.executable, "-m", "pytest", "bench", "--benchmark-only",
         "-W", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning",
         "--benchmark-columns=median,iqr,rounds",
         f"--benchmark-json={raw_file(threads, quick)}",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import cells, entry, environment, measure
+from bench import cells, entry, measure
 from bench.shapes import ACCEPTANCE, TWO_STAGE, USERS, Shape
 from bench.work import Work
 from minirnn.cells import names
@@ -10,7 +10,7 @@ from minirnn.cells import names
 USUAL = Shape(50, 32, 256, 256, "every cell of the registry")
 PAIRS = [(name, USUAL) for name in (*names(), USERS) if name != "lstm"]
 PAIRS += [(name, ACCEPTANCE) for name in (TWO_STAGE, "mgu", USERS)]
-SECONDS = 1.0
+SECONDS = 0.6
 
 
 def group(name, shape):
@@ -24,13 +24,13 @@ def group(name, shape):
 
 
 @pytest.mark.parametrize(
-    "name, shape", PAIRS, ids=lambda v: v if isinstance(v, str) else f"{v.label}"
+    "name, shape",
+    measure.chosen(PAIRS, [(USERS, ACCEPTANCE)]),
+    ids=lambda v: v if isinstance(v, str) else f"{v.label}",
 )
 @pytest.mark.parametrize("threads", [measure.threads_label()])
 @pytest.mark.benchmark(timer=entry.clock)
 def test_a_cell_beside_the_lstm(benchmark, name, shape, threads):
-    if environment.quick() and (name, shape) != (USERS, ACCEPTANCE):
-        pytest.skip("not in quick runs")
     measured = measure.shared(group, name, shape)
     lstm = cells.flops(cells.get("lstm"), shape) / measured.median("lstm")
     measure.report_step(

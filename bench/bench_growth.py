@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import entry, environment, measure
+from bench import entry, measure
 from bench.shapes import Shape
 from bench.work import Work
 
@@ -31,9 +31,8 @@ def group(work):
     return measure.in_turns(steps, flops, work.dtype, SECONDS)
 
 
-@pytest.mark.skipif(environment.quick(), reason="not in quick runs")
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("letter, shape", CASES)
+@pytest.mark.parametrize("letter, shape", measure.chosen(CASES))
 @pytest.mark.benchmark(timer=entry.clock)
 def test_growth(benchmark, letter, shape, library):
     measure.need(library)

@@ -20,12 +20,11 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.skipif(environment.quick(), reason="not in quick runs")
 @pytest.mark.skipif(environment.threads() > 1, reason="measured with 1 thread")
 @pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc, which only Linux has")
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize(
-    "series, shape", CASES, ids=lambda v: v.label if isinstance(v, Shape) else v[:1]
+    "series, shape", measure.chosen(CASES), ids=lambda v: v.label if isinstance(v, Shape) else v[:1]
 )
 @pytest.mark.benchmark(timer=entry.clock)
 def test_growth_of_memory(benchmark, series, shape, library):

@@ -20,9 +20,10 @@ def table(found, flops):
     }
 
 
-@pytest.mark.skipif(environment.quick(), reason="not in quick runs")
 @pytest.mark.parametrize(
-    "work", WORKS, ids=lambda w: f"{w.cell} {w.shape.label} {measure.threads_label()}"
+    "work",
+    measure.chosen(WORKS),
+    ids=lambda w: f"{w.cell} {w.shape.label} {measure.threads_label()}",
 )
 @pytest.mark.benchmark(timer=entry.clock)
 def test_parts_of_a_training_step(benchmark, work):

@@ -33,9 +33,8 @@ def first_steps(library, case, folder):
     return found
 
 
-@pytest.mark.skipif(environment.quick(), reason="not in quick runs")
 @pytest.mark.skipif(environment.threads() > 1, reason="measured with 1 thread")
-@pytest.mark.parametrize("library, case", CASES, ids=lambda v: v.replace(" ", "-"))
+@pytest.mark.parametrize("library, case", measure.chosen(CASES), ids=lambda v: v.replace(" ", "-"))
 @pytest.mark.benchmark(timer=entry.clock)
 def test_first_training_step(benchmark, library, case, tmp_path):
     measure.need(library)

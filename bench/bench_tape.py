@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import chains, entry, environment, measure
+from bench import chains, entry, measure
 
 LIBRARIES = ("minirnn", "torch", "autograd")
 
@@ -15,12 +15,10 @@ def group(operation):
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-@pytest.mark.parametrize("operation", chains.NAMES)
+@pytest.mark.parametrize("operation", measure.chosen(chains.NAMES, ["all"]))
 @pytest.mark.parametrize("threads", [measure.threads_label()])
 @pytest.mark.benchmark(timer=entry.clock)
 def test_chain(benchmark, operation, library, threads):
-    if environment.quick() and operation != "all":
-        pytest.skip("not in quick runs")
     measure.need(library)
     measured = measure.shared(group, operation)
     microseconds = measured.median(library) / chains.NODES * 1e6

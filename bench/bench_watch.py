@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import cells, entry, environment, measure
+from bench import cells, entry, measure
 from bench.shapes import Shape
 from bench.work import Work
 
@@ -33,12 +33,14 @@ def group(work):
 
 
 @pytest.mark.parametrize("name", [n + w for n in LIBRARIES for w in ("", f" {WATCHED}")])
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"{s.label} {measure.threads_label()}")
+@pytest.mark.parametrize(
+    "shape",
+    measure.chosen(SHAPES, [s for s in SHAPES if s.quick]),
+    ids=lambda s: f"{s.label} {measure.threads_label()}",
+)
 @pytest.mark.benchmark(timer=entry.clock)
 def test_gradients_of_every_state(benchmark, shape, name):
     library = name.split()[0]
-    if environment.quick() and not shape.quick:
-        pytest.skip("not in quick runs")
     measure.need(library)
     work = Work("lstm", shape)
     measured = measure.shared(group, work)

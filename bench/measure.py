@@ -14,7 +14,7 @@ from bench.shapes import FLOAT32, QUICK_CELLS
 from bench.turns import spread, take_turns, used_by_others
 from bench.work import Run, Work
 
-BUDGET, QUICK_BUDGET = 2.0, 0.4  # seconds of one group's rounds
+BUDGET, QUICK_BUDGET = 1.5, 0.4  # seconds of one group's rounds
 PEAK = "peak"  # the turn of the kernel that does nothing but multiply and add
 
 
@@ -99,6 +99,11 @@ def group(kind: str, work: Work, libraries: tuple[str, ...]) -> Group:
     return in_turns(steps, count, work.dtype)
 
 
+def chosen(everything: Iterable[Any], quick: Iterable[Any] = ()) -> list[Any]:
+    """Return what is measured: everything, or what belongs to a quick run."""
+    return list(quick if environment.quick() else everything)
+
+
 def threads_label() -> str:
     """Return "1 thread" or "n threads"."""
     n = environment.threads()
@@ -112,10 +117,10 @@ def libraries_for(kind: str, work: Work, among: tuple[str, ...]) -> tuple[str, .
 
 def entries(kind: str, works: Iterable[Work], among: tuple[str, ...]) -> list[Any]:
     """Return the parameters (work, library) of a module's tests, with readable names."""
-    chosen = [w for w in works if not environment.quick() or _in_quick_runs(w)]
+    works = list(works)
     return [
         pytest.param(w, name, id=f"{w.cell} {w.shape.label} {w.dtype} {threads_label()} {name}")
-        for w in chosen
+        for w in chosen(works, filter(_in_quick_runs, works))
         for name in libraries_for(kind, w, among)
     ]
 

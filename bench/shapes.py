@@ -61,13 +61,13 @@ SHAPES = (
     # Large layers and batches: near the peak or not.
     Shape(50, 64, 512, 512, "the large layer of the acceptance: share of the peak", ALL,
           inference=True, quick=True),
-    Shape(50, 64, 1024, 1024, "the largest: the LSTM's U is 16 MB"),
+    Shape(20, 64, 1024, 1024, "the largest: the LSTM's U is 16 MB"),
     Shape(25, 128, 256, 256, "a large batch"),
     Shape(28, 256, 28, 128, "rows of 28 x 28 pictures, the largest batch", inference=True),
     Shape(10, 256, 512, 512, "the largest batch of a large layer", cells=(*TORCH_CELLS, TWO_STAGE)),
     # One size far from the other.
     Shape(50, 64, 1024, 64, "wide input, few units: nearly all of it outside the recurrence"),
-    Shape(50, 64, 16, 1024, "few inputs, many units: nearly all of it inside the recurrence"),
+    Shape(25, 64, 16, 1024, "few inputs, many units: nearly all of it inside the recurrence"),
 )  # fmt: skip
 
 ACCEPTANCE = next(s for s in SHAPES if (s.T, s.B, s.I, s.H) == (50, 64, 512, 512))

@@ -63,6 +63,12 @@ class Work:
             "bias_ih": weights(len(made.gates) * s.H),
             "bias_hh": weights(len(made.biased) * s.H),
         }
+        for place, block in enumerate(made.products):
+            if block in made.upper:  # a module reads itself and those after it
+                (modules,) = {len(numbers) for numbers in made.constants.values()}
+                module = np.arange(s.H) * modules // s.H
+                rows = slice(place * s.H, (place + 1) * s.H)
+                out["weight_hh"][rows] *= module[:, None] <= module
         out |= {name: weights(s.H) for name in made.vectors}
         return out | {f"{name}0": np.tanh(normal(s.B, s.H)) for name in made.state}
 

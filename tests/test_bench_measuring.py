@@ -218,3 +218,8 @@ def test_the_benchmarks_are_collected_without_any_peer():
     )
     assert ran.returncode == 0, ran.stderr
     assert "bench.bench_training" in json.loads(ran.stdout)
+
+
+def test_a_cell_with_triangular_blocks_gets_weights_that_it_accepts():
+    layer = ours.layer_for(Work("clockwork", replace(SMALL, H=16)))
+    assert np.triu(layer.weight_hh_l0.numpy()).any()
