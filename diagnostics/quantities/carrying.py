@@ -6,7 +6,6 @@ and how much of a state's value before the step is in its value after it, unit b
 """
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,21 +22,30 @@ Parts = list[tuple["Carrying", Any]]
 class Trace:
     """What one run of the equations leaves behind.
 
-    activations: the function and the value of every sigmoid, tanh and relu, in order.  held:
-    which of them count as constants, by their place in that order.  stopped: whether the
-    equations stop a gradient.
+    held: which activations count as constants, by their place in the order of the run.  stopped:
+    whether the equations stop a gradient.  activations: the function and the value of every
+    sigmoid, tanh and relu, in order.  first: for each the place of the first one that is equal;
+    equations may write the same expression twice.
     """
 
     held: frozenset[int] = frozenset()
     stopped: bool = False
     activations: list[tuple[str, Array]] = field(default_factory=list)
+    first: list[int] = field(default_factory=list)
 
     def pass_through(self, function: str, value: Array, given: "Carrying", slope: Any) -> Any:
         """Return the value of an activation, and remember it."""
         place = len(self.activations)
+        equal = (
+            other
+            for other, (name, known) in enumerate(self.activations)
+            if name == function and np.array_equal(known, value)
+        )
+        self.first.append(next(equal, place))
         self.activations.append((function, value))
         made = given._made(value, [(given, 0.0 if place in self.held else slope)])
-        made.passed = {tag: (*before, place) for tag, before in made.passed.items()}
+        passed = self.first[place]
+        made.passed = {tag: (*before, passed) for tag, before in made.passed.items()}
         return made
 
 
@@ -213,20 +221,6 @@ class Block:
         if isinstance(other, Carrying):
             parts.append((other.stop(), 0.0))
         return self.product._made(self.product.value, parts)
-
-
-def stops(cell: Any) -> bool:
-    """Whether a cell's equations hide a dependence from derivatives with ``stop``."""
-    trace = Trace()
-    one = Carrying(trace, np.ones((1, 1)))
-    names = (cell.gates, cell.products, cell.state, (*cell.vectors, *cell.constants))
-    wx, u, state, p = (dict.fromkeys(some, one) for some in names)
-    blocks = SimpleNamespace(**{k: Block(one) for k in u})
-    p |= dict.fromkeys(cell.constants, np.ones(1))
-    prev = SimpleNamespace(**state)
-    with np.errstate(all="ignore"):
-        cell(SimpleNamespace(**wx), blocks, prev, p=SimpleNamespace(**p), below=prev, t=0)
-    return trace.stopped
 
 
 def _value(operand: Any) -> Any:

@@ -110,8 +110,9 @@ def clipping_of_record(
     inside = np.ones(norms[0].shape, bool)
     if record.lengths is not None:
         inside = rows <= np.asarray(record.lengths)
-    # A row is scaled before the step back, which all rows but the first take.
-    scaled = (norms[1] > clip)[1:] & inside[1:]
+    # Rows but the first are scaled before they step back: those end up at the threshold itself.
+    rounding = 16 * float(np.finfo(next(iter(local.values())).dtype).eps)
+    scaled = (norms[1] >= clip * (1 - rounding))[1:] & inside[1:]
     grads = [list(gradients_of_record(cell, swept, bias).values()) for swept in (free, held)]
     return GraphClipping(
         value=cosine(*grads),

@@ -72,15 +72,16 @@ def gate_statistics(
 
 def statistics_of_record(record: Any, share: KeptShare, flops: int = 0) -> GateStatistics:
     """Measure saturation on a record of `minirnn.watch` (one level, one direction)."""
-    activations = {k: share.activations[k] for k in record.gates if share.activations[k] in ENDS}
+    structure, keepers = share.structure, share.structure.keepers
+    activations = {k: structure.activations[k] for k in structure.gates}
     sums = {k: _sums(record.gates[k], name, share.steps) for k, name in activations.items()}
     total = max(1, int(share.steps.sum()))
     means = {k: found.sum(axis=1) / total for k, found in sums.items()}  # (4, H)
-    poor, at_end = _fractions(means, activations, share.keepers)
+    poor, at_end = _fractions(means, activations, keepers)
     worst_slope, worst_end = (max(by, key=lambda k: by[k], default="") for by in (poor, at_end))
     return GateStatistics(
         value=poor.get(worst_slope, float("nan")),
-        **_intervals(sums, share.steps, activations, share.keepers),
+        **_intervals(sums, share.steps, activations, keepers),
         how=(
             "activations of one forward pass, every step of every sequence; a unit's derivative "
             "is a (1 - a) for a sigmoid, 1 - a^2 for a tanh; interval: bootstrap over sequences"
@@ -94,7 +95,7 @@ def statistics_of_record(record: Any, share: KeptShare, flops: int = 0) -> GateS
         slope={k: m[3] for k, m in means.items()},
         poor=poor,
         at_end=at_end,
-        remembering={k: float(np.mean(_holds(means[k], end))) for k, end in share.keepers.items()},
+        remembering={k: float(np.mean(_holds(means[k], end))) for k, end in keepers.items()},
         worst_slope=worst_slope,
         worst_end=worst_end,
         n=int(share.steps.sum()),

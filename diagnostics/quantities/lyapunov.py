@@ -188,7 +188,7 @@ def _intervals(
             q, logs = _carried(q, steps, source.eps)
             log_dets = np.zeros(len(q))
             if whole:
-                with np.errstate(divide="ignore"):
+                with np.errstate(divide="ignore", invalid="ignore"):
                     log_dets = np.linalg.slogdet(steps)[1].sum(axis=0, where=there)
             yield q, logs, there.sum(axis=0).astype(np.float64), log_dets
 

@@ -13,8 +13,8 @@ import numpy as np
 
 import minirnn
 from diagnostics.quantities.base import Cost, Quantity
-from diagnostics.quantities.carrying import stops
 from diagnostics.quantities.credit import factors_by_gate
+from diagnostics.quantities.equations import structure_of
 from diagnostics.quantities.example_norms import joined
 from diagnostics.quantities.lag_gain import LagGain
 from diagnostics.quantities.local_gradients import Arrays
@@ -168,7 +168,7 @@ def _difference(twin: Twin, v: Any, rng: Any) -> Iterator[Found]:
 
     The step is eps^(1/3) of the parameters; half of it tells how far the difference is off.
     """
-    if stops(twin.layer.cell):
+    if structure_of(twin.layer.cell).stops:
         return  # its equations hide a dependence from derivatives, which differences see
     named = dict(twin.layer.named_parameters())
     before = {k: p.numpy().copy() for k, p in named.items()}

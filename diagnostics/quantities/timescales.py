@@ -77,7 +77,7 @@ def timescales_of_share(share: KeptShare, flops: int = 0) -> MemoryTimescales:
         ),
         cost=Cost(sweeps=1, flops=flops, bytes=sum(t.nbytes for t in share.total.values())),
         tau=tau,
-        keepers=dict(share.keepers),
+        keepers=dict(share.structure.keepers),
         n=int(share.steps.sum()),
     )
 
