@@ -219,7 +219,7 @@ class Block:
     def __matmul__(self, other: Any) -> Carrying:
         parts: Parts = [(self.product, 0.0)]
         if isinstance(other, Carrying):
-            parts.append((other.stop(), 0.0))
+            parts.append((Carrying(other.trace, other.value, passed=other.passed), 0.0))
         return self.product._made(self.product.value, parts)
 
 

@@ -99,6 +99,6 @@ def _by_lag(norms: Floats, rows: NDArray[np.int64], speaks: Any) -> Floats:
     """Median over sources and sequences by lag.  norms: (S, T+1, B)."""
     found: list[list[Floats]] = [[] for _ in range(norms.shape[1])]
     for i, row in enumerate(rows):
-        for t in range(row + 1):
+        for t in range(row + 1 if speaks[i].any() else 0):
             found[row - t].append(norms[i, t, speaks[i]])
     return np.array([np.median(np.concatenate(v)) if v else np.nan for v in found])

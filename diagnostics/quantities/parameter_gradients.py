@@ -30,7 +30,10 @@ def gradients_of_record(cell: Any, record: Any, bias: bool = True) -> dict[str, 
     found["weight_hh"] = np.concatenate(blocks) if blocks else np.zeros((0, units))
     if bias:
         found["bias_ih"] = dwx.sum(axis=(0, 1), dtype=np.float64)
-        biased = [du[k].sum(axis=(0, 1), dtype=np.float64) for k in cell.biased if k in operands]
+        biased = [
+            du[k].sum(axis=(0, 1), dtype=np.float64) if k in operands else np.zeros(units)
+            for k in cell.biased
+        ]
         found["bias_hh"] = np.concatenate(biased) if biased else np.zeros(0)
     for name, d in record.vector_grads.items() if cell.vectors else ():
         found[f"vector_{name}"] = d.sum(axis=(0, 1), dtype=np.float64)

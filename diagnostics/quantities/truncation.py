@@ -131,9 +131,7 @@ def _summarise(
     rest = [{k: g[k] - whole[k] for k in whole} for g in found]
     with np.errstate(invalid="ignore", divide="ignore"):
         errors = np.array([np.linalg.norm(_flat(r)) for r in rest]) / np.linalg.norm(flat)
-        each = {
-            k: np.array([np.linalg.norm(r[k]) for r in rest]) / np.float64(norms[k]) for k in whole
-        }
+        each = {k: np.array([_ratio(r[k], norms[k]) for r in rest]) for k in whole}
         cosine = np.array(
             [_flat(g) @ flat / (np.linalg.norm(_flat(g)) * np.linalg.norm(flat)) for g in found]
         )
@@ -151,6 +149,12 @@ def _summarise(
         parameters=each,
         norms=norms,
     )
+
+
+def _ratio(rest: Floats, norm: float) -> float:
+    """Relative size of an error; a parameter without any gradient has none."""
+    error = float(np.linalg.norm(rest))
+    return error / norm if norm else (0.0 if error == 0 else float("inf"))
 
 
 def _flat(grads: dict[str, Floats]) -> Floats:
