@@ -25,8 +25,8 @@ SCALARS = frozenset({int, float, bool})  # not np.float64, which is a float that
 ZERO = {np.dtype(t): np.zeros((), t) for t in (np.float32, np.float64)}
 ONE = {np.dtype(t): np.ones((), t) for t in (np.float32, np.float64)}
 
-with np.errstate(all="ignore"):
-    _quiet = contextvars.copy_context()
+_quiet = contextvars.Context()
+_quiet.run(np.seterr, all="ignore")
 
 
 def quietly(function: Callable[..., Any], *arrays: ndarray) -> Any:

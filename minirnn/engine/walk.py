@@ -71,30 +71,36 @@ def _walk(
     heap: list[tuple[int, Value]] = []
     parents, grads = outputs, douts
     while True:
-        newest: Value | None = None  # the first one that comes: in a chain it need not be sorted in
+        first: Value | None = None  # in a chain it is the only one, and is next without waiting
+        d: Grad = None  # its gradient
         number = 0  # counted by hand: zip() would cost as much as all else in this loop
         for grad in grads:
             parent = parents[number]
             number += 1
             if grad is None or not parent.requires_grad:
                 continue
-            if parent in waiting:
+            if parent is first:
+                d = _add(d, grad, parent, owned)
+            elif parent in waiting:
                 waiting[parent] = _add(waiting[parent], grad, parent, owned)
-                continue
-            waiting[parent] = grad
-            if parent._vjp is None:
-                continue
-            if newest is None:
-                newest = parent
+            elif parent._vjp is None:
+                waiting[parent] = grad
+            elif first is None:
+                first, d = parent, grad
             else:
+                waiting[parent] = grad
                 heappush(heap, (-parent._time, parent))
-        if newest is None:
-            if not heap:
-                return waiting | found
+        if first is not None and not heap:
+            node = first
+        elif first is not None:
+            waiting[first] = d
+            node = heappushpop(heap, (-first._time, first))[1]
+            d = waiting.pop(node)
+        elif heap:
             node = heappop(heap)[1]
+            d = waiting.pop(node)
         else:
-            node = heappushpop(heap, (-newest._time, newest))[1] if heap else newest
-        d = waiting.pop(node)
+            return waiting | found
         if leading is not None:
             if node in targets:
                 found[node] = d
