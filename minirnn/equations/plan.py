@@ -11,6 +11,7 @@ from functools import cache
 from minirnn.equations.cell import Cell
 from minirnn.equations.derive import ZERO, Adjoints, is_previous, reverse
 from minirnn.equations.levels import ACTIVATIONS, gate_nodes, is_given, levels
+from minirnn.equations.sharing import moved, shared_places
 from minirnn.equations.stages import Group, Plan, Shared, Slot, Stage, digest
 from minirnn.equations.symbols import Symbol, add, leaf, postorder
 
@@ -53,11 +54,14 @@ class _Planner:
         forward = self._forward_stages()  # may add to what is saved
         backward, drain, pulls = self._backward_stages(roots, seeds)
         forward = self._forward_stages()
+        to, apart = shared_places(self.segments, len(self.saved), forward, backward)
+        gate_slots = {k: s for k, n in self.gate_nodes.items() if (s := self._place(n))}
         made = Plan(
             cell=cell, groups=self.groups, segments=self.segments, shared=shared,
-            saved=tuple(self.saved), forward=forward, backward=backward, drain=drain,
-            operands=self.operands,
-            gate_slots={k: s for k, n in self.gate_nodes.items() if (s := self._place(n))},
+            saved=tuple(self.saved), saved_apart=apart,
+            forward=tuple(moved(s, to) for s in forward),
+            backward=tuple(moved(s, to) for s in backward), drain=drain, operands=self.operands,
+            gate_slots={k: to.get(s, s) for k, s in gate_slots.items()},
             pulls=pulls, means=len(self.means), backward_means=self.backward_means,
         )  # fmt: skip
         object.__setattr__(made, "digest", digest(made))

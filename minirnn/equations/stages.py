@@ -4,8 +4,8 @@ Buffers are named here and addressed by `minirnn.kernels`; each holds, for every
 of units, ``members`` vectors side by side. Their names:
 
 ==============  =================================================================================
-``x.s``         W x_t + b_ih of the gates of segment s
-``saved``       what the backward pass, or a later stage, reads
+``x.s``         W x_t + b_ih of the gates of segment s, then values saved in its place
+``saved``       other values that the backward pass, or a later stage, reads
 ``prev.k``      state k before the step; ``next.k`` after it; ``below.k`` of the level below
 ``operand.i``   the i-th vector computed inside the step that is multiplied with blocks
 ``p.k``         vector parameter or constant k
@@ -83,6 +83,7 @@ class Plan:
     ``segments``: the gates in the order of the columns of X, cut so that gates whose derivative is
     that of a whole group of products share their buffer with it: ``shared[g]`` are the group's
     neighbouring segments, each with the group's blocks in the order of the segment's gates.
+    ``saved_apart``: how many saved values have no place in X.
     ``drain``: the stage that ends the backward pass with the derivative by the initial states.
     """
 
@@ -91,6 +92,7 @@ class Plan:
     segments: tuple[tuple[str, ...], ...]
     shared: dict[int, Shared]
     saved: tuple[Symbol, ...]
+    saved_apart: int
     forward: tuple[Stage, ...]
     backward: tuple[Stage, ...]
     drain: Stage

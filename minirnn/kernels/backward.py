@@ -9,7 +9,7 @@ from minirnn.kernels import celltype, product
 from minirnn.kernels.cellkernel import Arrays
 from minirnn.kernels.closing import ClosingProducts
 from minirnn.kernels.forward import Run
-from minirnn.kernels.frame import BackFrame
+from minirnn.kernels.frame import CONSUME, KEEP, WATCH, BackFrame
 from minirnn.kernels.rows import GATE, NEXT
 from minirnn.kernels.workspace import address, lend
 
@@ -36,32 +36,33 @@ class Gradients:
 
 def backward(
     run: Run, d_outputs: Arrays, d_final: Arrays, d_rows: Arrays | None = None,
-    weights: bool = True, input: bool = True, watch: bool = False, clip: float | None = None,
+    weights: bool = True, input: bool = True, mode: str = KEEP, clip: float | None = None,
 ) -> Gradients:  # fmt: skip
     """Run the recurrence backward.
 
     d_outputs: state name -> (T, B, H), gradients of states after every step; d_final: state name ->
     (B, H); d_rows: state name -> (rows of states, padded), in internal rows. ``weights`` and
-    ``input``: whether to form their gradients; ``watch``: keep the gradients of the states;
-    ``clip``: scale each sequence's gradient of the states to at most this norm at every step.
+    ``input``: whether to form their gradients; ``mode``: CONSUME, KEEP or WATCH, see `BackFrame`;
+    ``clip``: scale each sequence's gradient of the states to at most this norm at every step (by
+    WATCH only).
     """
-    return _Backward(run, d_outputs, d_final, d_rows or {}, watch or clip is not None).run(
-        weights, input, clip
-    )
+    return _Backward(run, d_outputs, d_final, d_rows or {}, mode).run(weights, input, clip)
 
 
 class _Backward:
     """One backward pass over a run."""
 
     def __init__(
-        self, run: Run, d_outputs: Arrays, d_final: Arrays, d_rows: Arrays, watch: bool
+        self, run: Run, d_outputs: Arrays, d_final: Arrays, d_rows: Arrays, mode: str
     ) -> None:
         self.forward, self.kernel, self.rows = run, run.kernel, run.rows
         self.d_final = d_final
-        self.frame: BackFrame = run.frame.take_back(watch)
+        run.restore()
+        self.frame: BackFrame = run.frame.take_back(mode)
+        run.consumed = mode == CONSUME
         k, rows = self.kernel, self.rows
         alive = len(rows.order)
-        first = rows.final if watch else slice(alive)
+        first = rows.final if mode == WATCH else slice(alive)
         for n, carry in self.frame.carry.items():
             carry.fill(0.0)
             if n in d_final:
@@ -190,7 +191,7 @@ class _Backward:
             vectors = {n: out[f"p.{n}"][:hidden].copy() for n in k.cell.vectors}
         below = {n: run.scatter(b[:, :hidden].copy()) for n, b in frame.dbelow.items()}
         buffers = {"dx": frame.dx, **{f"du.{g}": b for g, b in frame.du.items()}}
-        if frame.watch:
+        if frame.mode == WATCH:
             buffers |= {f"carry.{n}": b for n, b in frame.carry.items()}
             buffers |= {f"inner.{n}": b for n, b in frame.inner.items()}
         return Gradients(

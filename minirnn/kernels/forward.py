@@ -34,7 +34,14 @@ class Run:
             buffer[:alive, :size] = given if rows.equal else given[rows.order]
         for name, array in (below or {}).items():
             self.frame.below[name][:, :size] = self._living(array)
+        self.consumed = False  # whether a backward pass wrote over what was saved
         if rows.count:
+            self._forward()
+
+    def restore(self) -> None:
+        """Compute again what a backward pass has written over."""
+        if self.consumed:
+            self.consumed = False
             self._forward()
 
     def __del__(self) -> None:

@@ -5,6 +5,7 @@ Making them costs some hundred microseconds, more than the arithmetic of a small
 
 import threading
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from minirnn.kernels.descriptor import Descriptor, Places
 from minirnn.kernels.rows import GATE, NEXT, PREV, STILL, Rows
 from minirnn.kernels.workspace import Lease, address
 
+CONSUME, KEEP, WATCH = "consume", "keep", "watch"  # what a backward pass leaves of its run
 _LIMIT = 512 << 20  # bytes of frames that wait to be used again, at most
 
 
@@ -30,26 +32,25 @@ class Frame:
     ) -> None:
         self.kernel, self.rows, self.features, self.keep = kernel, rows, features, keep
         self.lease = Lease()
-        k, take, dtype = kernel, self.lease.take, kernel.dtype
+        k, dtype = kernel, kernel.dtype
+        take = partial(self.lease.take_rows, dtype=dtype)
         alive = len(rows.order)
         kept = rows.count if keep else alive
         pad = 0.0 if k.padded != k.hidden else None  # units beyond H are read, never used
-        self.states = {
-            n: take((alive + rows.count, k.padded), dtype, fill=pad) for n in k.cell.state
-        }
-        self.below = {n: take((rows.count, k.padded), dtype, fill=pad) for n in below}
-        self.x_rows = take((rows.count, len(k.segment_columns)), dtype)
-        self.saved = take((kept, len(k.plan.saved) * k.padded), dtype)
-        self.operands = [take((kept, k.padded), dtype) for _ in k.plan.operands]
-        self.means = take((kept, max(1, k.plan.means)), dtype)
-        places = self.places() | self.segments("x", self.x_rows)
+        self.states = {n: take(alive + rows.count, k.padded, fill=pad) for n in k.cell.state}
+        self.below = {n: take(rows.count, k.padded, fill=pad) for n in below}
+        self.x_rows = take(rows.count, len(k.segment_columns))
+        self.saved = take(kept, k.plan.saved_apart * k.padded)
+        self.operands = [take(kept, k.padded) for _ in k.plan.operands]
+        self.means = take(kept, max(1, k.plan.means))
+        places = self.places()
         for i in range(k.plan.means):
-            places[f"sum.{i}"] = (take((alive, k.padded), dtype), 1)
+            places[f"sum.{i}"] = (take(alive, k.padded), 1)
         still = () if keep else ("saved", "operand", "mean")
         self.descriptor = Descriptor(k, rows, celltype.FORWARD, places, still=still)
         self.jobs = product.job_table([[]])
         self.descriptor.set(BEFORE=address(self.jobs), BEFORE_COUNT=1)
-        self._backs: dict[bool, list[BackFrame]] = {False: [], True: []}
+        self._backs: dict[str, list[BackFrame]] = {}
         self.inputs: np.ndarray | None = None
         self.shelved = 0  # bytes counted when it was last put on the shelf
 
@@ -62,10 +63,11 @@ class Frame:
     def places(self) -> dict[str, tuple[np.ndarray, int]]:
         """Return buffer name -> (array, members) for what the forward pass leaves."""
         k = self.kernel
-        places = {f"{w}.{n}": (b, 1) for n, b in self.states.items() for w in ("prev", "next")}
+        places = self.segments("x", self.x_rows)
+        places |= {f"{w}.{n}": (b, 1) for n, b in self.states.items() for w in ("prev", "next")}
         places |= {f"operand.{i}": (b, 1) for i, b in enumerate(self.operands)}
         places |= {f"below.{n}": (b, 1) for n, b in self.below.items()}
-        places["saved"] = (self.saved, len(k.plan.saved))
+        places["saved"] = (self.saved, k.plan.saved_apart)
         places |= {f"mean.{i}": (self.means[:, i : i + 1], 1) for i in range(k.plan.means)}
         return places
 
@@ -90,60 +92,68 @@ class Frame:
         self.jobs[0, : len(job)] = job
         self.inputs = inputs  # alive as long as its address is in the table
 
-    def take_back(self, watch: bool) -> "BackFrame":
+    def take_back(self, mode: str) -> "BackFrame":
         """Return a frame for a backward pass; `BackFrame.release` gives it back."""
         try:
-            return self._backs[watch].pop()  # atomic: another thread may take one too
-        except IndexError:
-            return BackFrame(self, watch)
+            return self._backs[mode].pop()  # atomic: another thread may take one too
+        except (KeyError, IndexError):
+            return BackFrame(self, mode)
 
     def give_back(self, back: "BackFrame") -> None:
         """Take a frame back that nothing reads any more."""
-        if self.rows.equal and len(self._backs[back.watch]) < 2:
-            self._backs[back.watch].append(back)
+        waiting = self._backs.setdefault(back.mode, [])
+        if self.rows.equal and len(waiting) < 2:
+            waiting.append(back)
         else:
             back.lease.release()
 
 
 class BackFrame:
-    """The buffers of a backward pass over a frame, and its descriptors."""
+    """The buffers of a backward pass over a frame, and its descriptors.
 
-    def __init__(self, frame: Frame, watch: bool) -> None:
-        self.frame, self.watch = frame, watch
+    mode: CONSUME, the derivatives by the gates are written over the values that the forward pass
+    saved; KEEP, they have a buffer of their own; WATCH, and all gradients of the states are kept.
+    """
+
+    def __init__(self, frame: Frame, mode: str) -> None:
+        self.frame, self.mode = frame, mode
+        watch = mode == WATCH
         self.lease = Lease()
-        k, rows, take, dtype = frame.kernel, frame.rows, self.lease.take, frame.kernel.dtype
+        k, rows, dtype = frame.kernel, frame.rows, frame.kernel.dtype
+        take = partial(self.lease.take_rows, dtype=dtype)
         alive = len(rows.order)
-        self.dx = take((rows.count, len(k.segment_columns)), dtype)
+        own = mode != CONSUME
+        self.dx = take(rows.count, len(k.segment_columns)) if own else frame.x_rows
         self.segments = frame.segments("dx", self.dx)
         places: dict[str, tuple[np.ndarray, int]] = frame.places() | self.segments
         self.du: dict[int, np.ndarray] = {}
         for g in k.plan.groups:
             if g.index not in k.plan.shared:
                 members = len(g.blocks)
-                self.du[g.index] = take((rows.count, members * k.padded), dtype)
+                self.du[g.index] = take(rows.count, members * k.padded)
                 for name in (f"du.{g.index}", f"du_next.{g.index}"):
                     places[name] = (self.du[g.index], members)
-        self.dp = {n: take((rows.count, k.padded), dtype) for n in k.cell.vectors}
-        self.dbelow = {n: take((rows.count, k.padded), dtype) for n in frame.below}
+        self.dp = {n: take(rows.count, k.padded) for n in k.cell.vectors}
+        self.dbelow = {n: take(rows.count, k.padded) for n in frame.below}
         places |= {f"dp.{n}": (b, 1) for n, b in self.dp.items()}
         places |= {f"dbelow.{n}": (b, 1) for n, b in self.dbelow.items()}
-        places |= {f"pull.{i}": (take((alive, k.padded), dtype), 1) for i in range(k.plan.pulls)}
-        means = take((alive, max(1, k.plan.backward_means)), dtype)
+        places |= {f"pull.{i}": (take(alive, k.padded), 1) for i in range(k.plan.pulls)}
+        means = take(alive, max(1, k.plan.backward_means))
         for i in range(k.plan.backward_means):
             places[f"bmean.{i}"] = (means[:, i : i + 1], 1)
-            places[f"bsum.{i}"] = (take((alive, k.padded), dtype), 1)
+            places[f"bsum.{i}"] = (take(alive, k.padded), 1)
         self.clocks: dict[str, int] = {}
         self.carry: dict[str, np.ndarray] = {}
         self.inner: dict[str, np.ndarray] = {}
         size = alive + rows.count if watch else alive
         for n in k.cell.state:
-            self.carry[n] = take((size, k.padded), dtype)
+            self.carry[n] = take(size, k.padded)
             for name, clock in ((f"carry.{n}", NEXT), (f"carried.{n}", PREV)):
                 places[name], self.clocks[name] = (self.carry[n], 1), clock if watch else STILL
             if watch:
-                self.inner[n] = take((size, k.padded), dtype)
+                self.inner[n] = take(size, k.padded)
                 places[f"inner.{n}"], self.clocks[f"inner.{n}"] = (self.inner[n], 1), NEXT
-        self.zeros = take((k.lanes,), dtype, fill=0.0)
+        self.zeros = self.lease.take((k.lanes,), dtype, fill=0.0)
         self.places: Places = places
         self.steps = self.descriptor(celltype.BACKWARD)
         self.drain = self.descriptor(celltype.DRAIN)
@@ -151,7 +161,7 @@ class BackFrame:
         self.steps.set(DRAIN=address(self.drain.words))
         columns = max(frame.features, k.hidden)
         scratch = product.transposed_scratch(columns, dtype.itemsize)
-        self.scratch = take((self.steps.threads, scratch), np.uint8)
+        self.scratch = self.lease.take((self.steps.threads, scratch), np.uint8)
         self.steps.set(SCRATCH=address(self.scratch), SCRATCH_STRIDE=scratch)
         self.jobs: dict[tuple[bool, bool], Any] = {}  # tables of the closing products
 
@@ -159,7 +169,7 @@ class BackFrame:
         """Describe a pass over these buffers; nothing reaches the states from outside yet."""
         made = Descriptor(
             self.frame.kernel, self.frame.rows, which, self.places, clocks=self.clocks,
-            watched=self.watch,
+            watched=self.mode == WATCH,
         )  # fmt: skip
         self.place_outside(made, {})
         return made

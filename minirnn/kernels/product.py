@@ -155,22 +155,40 @@ def job_table(jobs: list[list[int]]) -> np.ndarray:
 
 
 @kernel
-def _rows(job, first, last):  # type: ignore[no-untyped-def]
-    """Rows first to last of C = A B."""
+def _rows(job, first, last, left, right):  # type: ignore[no-untyped-def]
+    """Rows first to last and panels left to right of C = A B."""
     tile, a, a_row, panels = load(job + 8), load(job + 16), load(job + 24), load(job + 40)
     depth, vectors, c, c_row, size = (
         load(job + 48), load(job + 56), load(job + 64), load(job + 72), load(job + 80),
     )  # fmt: skip
     full = (depth + 1) * WIDEST * VECTOR_BYTES
-    for block in range(first, last, ROW_BLOCK):
-        end = min(block + ROW_BLOCK, last)
-        for j in range(0, vectors, WIDEST):
-            nv = min(WIDEST, vectors - j)
-            panel = panels + j // WIDEST * full
-            for r in range(block, end, _HEIGHT):
-                m = min(_HEIGHT, end - r)
+    blocks = (last - first + ROW_BLOCK - 1) // ROW_BLOCK
+    for i in range(blocks):
+        block, end = (
+            first + (last - first) * i // blocks,
+            first + (last - first) * (i + 1) // blocks,
+        )
+        tiles = (end - block + _HEIGHT - 1) // _HEIGHT  # of about the same height
+        for j in range(left, right):
+            nv = min(WIDEST, vectors - j * WIDEST)
+            panel = panels + j * full
+            for n in range(tiles):
+                r = block + (end - block) * n // tiles
+                m = block + (end - block) * (n + 1) // tiles - r
                 call_tile(tile, m, nv, a + r * a_row, a_row, size, panel, depth, FROM_PANEL,
-                          c + r * c_row + j * VECTOR_BYTES, c_row)  # fmt: skip
+                          c + r * c_row + j * WIDEST * VECTOR_BYTES, c_row)  # fmt: skip
+
+
+@kernel
+def run_rows(job, first, last, thread, threads):  # type: ignore[no-untyped-def]
+    """Do this thread's share of some rows of a job C = A B: of the panels, if there are enough."""
+    panels = (load(job + 56) + WIDEST - 1) // WIDEST
+    if panels >= threads:
+        _rows(job, first, last, panels * thread // threads, panels * (thread + 1) // threads)
+    else:
+        count = last - first
+        _rows(job, first + count * thread // threads, first + count * (thread + 1) // threads,
+              0, panels)  # fmt: skip
 
 
 @kernel
@@ -259,9 +277,8 @@ def run_jobs(jobs, count, thread, threads, scratch):  # type: ignore[no-untyped-
         job = jobs + i * WORDS * 8
         kind = load(job)
         if kind == ROWS:
-            high = (load(job + 32) + _HEIGHT - 1) // _HEIGHT
-            first, last = high * thread // threads, high * (thread + 1) // threads
-            _rows(job, first * _HEIGHT, min(last * _HEIGHT, load(job + 32)))
+            rows, panels = load(job + 32), (load(job + 56) + WIDEST - 1) // WIDEST
+            _rows(job, rows * thread // threads, rows * (thread + 1) // threads, 0, panels)
         elif kind == TRANSPOSED:
             panels = load(job + 48)
             _transposed(job, panels * thread // threads, panels * (thread + 1) // threads, scratch)

@@ -15,7 +15,8 @@ from numba.extending import intrinsic
 from minirnn.kernels._jit import compiled_address, kernel
 from minirnn.kernels.celltype import HEAD, NOW_WORDS, CellType
 from minirnn.kernels.memory import barrier, load, store
-from minirnn.kernels.product import run_jobs
+from minirnn.kernels.product import run_jobs, run_rows
+from minirnn.kernels.rows import GATE
 from minirnn.kernels.stage import run_backward, run_drain, run_forward
 from minirnn.kernels.vector import I32, I64
 
@@ -25,6 +26,7 @@ from minirnn.kernels.vector import I32, I64
  ARRIVED, TABLE_STRIDE, DRAIN) = range(0, 24 * 8, 8)  # fmt: skip
 WORDS = 24
 _STEP = HEAD["step"]
+CHUNK = 96  # rows of the product with the input that are made at once, whole steps
 
 
 @kernel
@@ -48,24 +50,37 @@ def _tell(d, now, head, t, thread):  # type: ignore[no-untyped-def]
 
 @kernel
 def forward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
-    """Products with the input, then the steps first to last."""
+    """Run the steps first to last, some at a time: the products with the input, then the steps.
+
+    So what the products write is still near when the steps read it.
+    """
     now = load(d + NOW) + thread * load(d + NOW_STRIDE)
     head = load(d + HEADS) + thread * load(d + HEAD_STRIDE)
-    scratch = load(d + SCRATCH) + thread * load(d + SCRATCH_STRIDE)
-    arrivals = threads
-    run_jobs(load(d + BEFORE), load(d + BEFORE_COUNT), thread, threads, scratch)
-    if threads > 1:
-        barrier(load(d + COUNTER), arrivals)
-    for t in range(load(d + FIRST), load(d + LAST)):
-        _tell(d, now, head, t, thread)
-        rows = load(load(d + ALIVE) + t * 8)
-        for stage in range(load(d + STAGES)):
-            columns = load(load(d + COLUMNS) + stage * 8)
-            first, last = columns * thread // threads, columns * (thread + 1) // threads
-            run_forward(cell, stage, head, now, first, last, 0, rows, 1)
+    gate = load(d + CLOCKS) + (GATE * (load(d + STEPS) + 1) + 1) * 8  # first row of each step
+    arrivals = 0
+    t, last_step = load(d + FIRST), load(d + LAST)
+    while t < last_step:
+        begin = load(gate + t * 8)
+        end, past = t, begin
+        while end < last_step and past - begin < CHUNK:
+            past += load(load(d + ALIVE) + end * 8)
+            end += 1
+        if load(d + BEFORE_COUNT):
+            run_rows(load(d + BEFORE), begin, past, thread, threads)
             if threads > 1:
                 arrivals += threads
                 barrier(load(d + COUNTER), arrivals)
+        while t < end:
+            _tell(d, now, head, t, thread)
+            rows = load(load(d + ALIVE) + t * 8)
+            for stage in range(load(d + STAGES)):
+                columns = load(load(d + COLUMNS) + stage * 8)
+                first, last = columns * thread // threads, columns * (thread + 1) // threads
+                run_forward(cell, stage, head, now, first, last, 0, rows, 1)
+                if threads > 1:
+                    arrivals += threads
+                    barrier(load(d + COUNTER), arrivals)
+            t += 1
 
 
 @kernel

@@ -8,7 +8,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minirnn.equations.stages import Plan, Slot
+from minirnn.equations.stages import Plan, Slot, Stage
 from minirnn.equations.symbols import Symbol
 from minirnn.kernels.celltype import (
     ADDRESS,
@@ -27,7 +27,7 @@ from minirnn.kernels.celltype import (
     tiling,
     weight_order,
 )
-from minirnn.kernels.tile import FROM_PANEL, emit_call
+from minirnn.kernels.tile import FROM_PANEL_NEAR, emit_call
 from minirnn.kernels.vector import I64, Vector
 
 
@@ -80,13 +80,24 @@ class _StageEmitter:
             count = b.select(b.icmp_signed("<", left, I64(self.units)), left, I64(self.units))
             rows = b.sub(row1, row0)
             tiles = b.sdiv(b.add(rows, I64(self.height - 1)), I64(self.height))
-            with cgutils.for_range(b, tiles) as tile:
-                row = b.add(row0, b.mul(tile.index, I64(self.height)))
-                over = b.sub(row1, row)
-                high = b.select(b.icmp_signed("<", over, I64(self.height)), over, I64(self.height))
+            with cgutils.for_range(b, tiles) as tile:  # of about the same height
+                done, after = tile.index, b.add(tile.index, I64(1))
+                row = b.add(row0, b.sdiv(b.mul(rows, done), tiles))
+                high = b.sub(b.add(row0, b.sdiv(b.mul(rows, after), tiles)), row)
+                self._prefetch(row, unit, high, count)
                 self._products(b.add(first, column.index), count, row, high, product)
-                with cgutils.for_range(b, high) as i, cgutils.for_range(b, count) as q:
-                    self._equations(b.add(row, i.index), b.add(unit, q.index), i.index, q.index)
+                self._rows(row, unit, high, count)
+
+    def _rows(self, row: Any, unit: Any, high: Any, count: Any) -> None:
+        """Emit the equations for the rows of a tile, two by two, then for the one that is left."""
+        b = self.b
+        pairs = b.ashr(high, I64(1))
+        with cgutils.for_range(b, pairs) as pair, cgutils.for_range(b, count) as q:
+            i = b.shl(pair.index, I64(1))
+            self._equations(row, b.add(unit, q.index), [i, b.add(i, I64(1))], q.index)
+        odd = b.icmp_signed("!=", b.and_(high, I64(1)), I64(0))
+        with b.if_then(odd), cgutils.for_range(b, count) as q:
+            self._equations(row, b.add(unit, q.index), [b.sub(high, I64(1))], q.index)
 
     def _mean(self, source: str, target: str, blocks: Any, row0: Any, row1: Any) -> None:
         """Write each row's mean over the units of a buffer, whose padding holds zeros."""
@@ -105,6 +116,28 @@ class _StageEmitter:
             mean = b.fdiv(v.sum_lanes(b.load(total)), count)
             place = v.pointer(b.add(to, b.mul(row, to_stride)), v.scalar)
             b.store(mean, place, align=v.size)
+
+    def _prefetch(self, row: Any, unit: Any, high: Any, count: Any) -> None:
+        """Ask for the lines that the equations will read and write, while the product runs."""
+        if not self.stage.groups:
+            return
+        b, v = self.b, self.v
+        written = {s.buffer for s, _ in self.stage.stores}
+        members: dict[str, set[int]] = {}
+        for slot in (*self.stage.sources.values(), *(s for s, _ in self.stage.stores)):
+            if not slot.buffer.startswith(("mean", "bmean", "p.")):
+                members.setdefault(slot.buffer, set()).add(slot.member)
+        with cgutils.for_range(b, high) as i, cgutils.for_range(b, count) as q:
+            for buffer in sorted(members):
+                start, row_stride, block = self.place[buffer]
+                at = b.add(
+                    start,
+                    b.add(
+                        b.mul(b.add(row, i.index), row_stride), b.mul(b.add(unit, q.index), block)
+                    ),
+                )
+                for m in sorted(members[buffer]):
+                    v.prefetch(b.add(at, I64(m * v.bytes)), buffer in written)
 
     def _products(self, column: Any, count: Any, row: Any, high: Any, product: Any) -> None:
         """Fill the accumulators: (height, units * members) vectors, group after group."""
@@ -128,7 +161,7 @@ class _StageEmitter:
                         panel, skipped, depth = (self.word(entry, o) for o in (0, 8, 16))
                         emit_call(
                             b, tile, high, b.mul(count, I64(wide)), b.add(a, skipped), stride,
-                            I64(v.size), panel, depth, I64(FROM_PANEL),
+                            I64(v.size), panel, depth, I64(FROM_PANEL_NEAR),
                             b.add(self.scratch, I64((offset + at) * v.bytes)), I64(row_bytes),
                         )  # fmt: skip
                         at += wide
@@ -137,45 +170,47 @@ class _StageEmitter:
                 target = v.pointer(self.scratch, ir.IntType(8))
                 cgutils.memset(b, target, b.mul(high, I64(row_bytes)), 0)
 
-    def _equations(self, row: Any, unit: Any, i: Any, q: Any) -> None:
-        """Evaluate the stage's equations for one row and one block of units."""
-        b, v = self.b, self.v
-        base: dict[str, Any] = {}
+    def _equations(self, row: Any, unit: Any, within: list[Any], q: Any) -> None:
+        """Evaluate the stage's equations for rows of the tile and one block of units."""
+        b, v = self.b, Vector(self.b, self.v.dtype, len(within))
+        rows = [b.add(row, i) for i in within]
+        base: dict[str, list[Any]] = {}
 
-        def address(slot: Slot) -> Any:
+        def addresses(slot: Slot) -> list[Any]:
             if slot.buffer not in base:
                 start, row_stride, block_stride = self.place[slot.buffer]
-                base[slot.buffer] = b.add(
-                    start, b.add(b.mul(row, row_stride), b.mul(unit, block_stride))
-                )
-            return b.add(base[slot.buffer], I64(slot.member * v.bytes))
+                first = b.add(start, b.mul(unit, block_stride))
+                base[slot.buffer] = [b.add(first, b.mul(r, row_stride)) for r in rows]
+            offset = I64(slot.member * self.v.bytes)
+            return [b.add(start, offset) for start in base[slot.buffer]]
 
         def accumulator(position: int, member: int) -> Any:
             before = self.units * sum(self.members[:position])
-            within = b.add(b.mul(q, I64(self.members[position])), I64(before + member))
-            index = b.add(b.mul(i, I64(self.vectors)), within)
-            return v.load(b.add(self.scratch, b.mul(index, I64(v.bytes))))
+            at = b.add(b.mul(q, I64(self.members[position])), I64(before + member))
+            vectors = [b.add(b.mul(i, I64(self.vectors)), at) for i in within]
+            places = [b.add(self.scratch, b.mul(n, I64(self.v.bytes))) for n in vectors]
+            return v.load_rows(places)
 
         roots = [n for _, n in self.stage.stores]
         step = self.word(self.head, HEAD["step"])
-        equations = _Equations(self, roots, address, accumulator, step)
+        equations = _Equations(v, self.stage, roots, addresses, accumulator, step)
         values = [equations.value(n) for n in roots]
-        left = b.sub(self.hidden, b.mul(unit, I64(v.lanes)))
+        left = b.sub(self.hidden, b.mul(unit, I64(v.width)))
         for (slot, _), value in zip(self.stage.stores, values, strict=True):
             if slot.buffer.startswith(
                 ("dx", "du", "sum", "bsum")
             ):  # units beyond H must not enter later sums
                 value = v.keep_lanes(value, left)
-            v.store(value, address(slot))
+            v.store_rows(value, addresses(slot))
         if self.stage.watched:
             for slot, _ in self.stage.watched:
-                address(slot)  # outside the branch, so that it may be used in several places
+                addresses(slot)  # outside the branch, so that it may be used in several places
             with b.if_then(self.watched):
-                inside = _Equations(self, [n for _, n in self.stage.watched], address,
+                inside = _Equations(v, self.stage, [n for _, n in self.stage.watched], addresses,
                                     accumulator, step, equations.memo)  # fmt: skip
                 found = [inside.value(n) for _, n in self.stage.watched]
                 for (slot, _), value in zip(self.stage.watched, found, strict=True):
-                    v.store(value, address(slot))
+                    v.store_rows(value, addresses(slot))
 
 
 class _Equations:
@@ -185,11 +220,11 @@ class _Equations:
     """
 
     def __init__(
-        self, emitter: _StageEmitter, roots: list[Symbol], address: Any, accumulator: Any,
+        self, v: Vector, stage: Stage, roots: list[Symbol], addresses: Any, accumulator: Any,
         step: Any, memo: dict[Symbol, Any] | None = None,
     ) -> None:  # fmt: skip
-        self.v, self.stage = emitter.v, emitter.stage
-        self.address, self.accumulator, self.step = address, accumulator, step
+        self.v, self.stage = v, stage
+        self.addresses, self.accumulator, self.step = addresses, accumulator, step
         self.memo: dict[Symbol, Any] = dict(memo or {})
         self.uses: dict[Symbol, int] = {}
         stack, seen = list(roots), set()
@@ -212,10 +247,9 @@ class _Equations:
         if node not in self.memo:
             if node in self.stage.sources:
                 slot = self.stage.sources[node]
-                address = self.address(slot)
                 one = slot.buffer.startswith(("mean", "bmean"))  # one number a row
-                v = self.v
-                self.memo[node] = v.splat(v.load_scalar(address)) if one else v.load(address)
+                load = self.v.splat_rows if one else self.v.load_rows
+                self.memo[node] = load(self.addresses(slot))
             elif node in self.stage.accumulators:
                 self.memo[node] = self.accumulator(*self.stage.accumulators[node])
             else:

@@ -23,69 +23,94 @@ from minirnn.kernels.vector import I64, Vector
 # registers, 6x2 and 4x3 with 16; 7x4 and others spill.
 HEIGHTS = {1: 8, 2: 8, 3: 8, 4: 6} if MACHINE.registers == 32 else {1: 6, 2: 6, 3: 4}
 WIDEST = 4 if MACHINE.registers == 32 else 2  # vectors per panel of a plain product
-FROM_PANEL, ADD_TO_C = 1, 2  # what the accumulators start from
+# What becomes of C: written from sums that begin with the panel's first row (near: C is in the
+# first-level cache), or such sums are added to it.
+FROM_PANEL, ADD_TO_C, FROM_PANEL_NEAR = 1, 2, 3
 SIGNATURE = types.void(*[types.int64] * 10)
 
 
-def _tile_loop(v: Vector, rows: int, nv: int, args: list[Any]) -> None:
-    """Emit one tile: all accumulators as SSA values through the loop over k."""
-    b = v.b
-    a, a_row, a_k, panel, depth, start, c, c_row = args
-    step = I64(nv * v.bytes)
+class _Tile:
+    """Emits one size of tile: all accumulators as SSA values through the loop over k."""
 
-    def c_address(i: int, j: int) -> Any:
-        return b.add(c, b.add(b.mul(c_row, I64(i)), I64(j * v.bytes)))
+    def __init__(self, v: Vector, rows: int, nv: int, args: list[Any]) -> None:
+        self.v, self.rows, self.nv = v, rows, nv
+        self.a, self.a_row, self.a_k, self.panel, self.depth, self.start, self.c, self.c_row = args
+        self.places = [(i, j) for i in range(rows) for j in range(nv)]
 
-    from_panel = b.append_basic_block("from_panel")
-    from_c = b.append_basic_block("from_c")
-    head = b.append_basic_block("head")
-    loop = b.append_basic_block("k")
-    done = b.append_basic_block("done")
-    b.cbranch(b.icmp_signed("==", start, I64(ADD_TO_C)), from_c, from_panel)
-    b.position_at_end(from_panel)
-    first = [v.load(b.add(panel, I64(j * v.bytes))) for j in range(nv)]
-    b.branch(head)
-    b.position_at_end(from_c)
-    old = [[v.load(c_address(i, j)) for j in range(nv)] for i in range(rows)]
-    b.branch(head)
-    b.position_at_end(head)
-    begin = [[b.phi(v.type) for _ in range(nv)] for _ in range(rows)]
-    for i in range(rows):
-        for j in range(nv):
-            begin[i][j].add_incoming(first[j], from_panel)
-            begin[i][j].add_incoming(old[i][j], from_c)
-    row = [b.add(a, b.mul(a_row, I64(i))) for i in range(rows)]
-    b0 = b.add(panel, step)
-    b.cbranch(b.icmp_signed(">", depth, I64(0)), loop, done)
+    def emit(self) -> None:
+        """Emit the loop over pairs of k, the last k if their number is odd, and the stores."""
+        v, b = self.v, self.v.b
+        self._prefetch()
+        self.step = I64(self.nv * v.bytes)
+        self.row = [b.add(self.a, b.mul(self.a_row, I64(i))) for i in range(self.rows)]
+        first = [v.load(b.add(self.panel, I64(j * v.bytes))) for j in range(self.nv)]
+        sums = [first[j] for _, j in self.places]
+        ak, bk = I64(0), b.add(self.panel, self.step)
+        pairs = b.ashr(self.depth, I64(1))
+        sums, ak, bk = self._repeat(sums, ak, bk, pairs, 2)
+        sums, _, _ = self._repeat(sums, ak, bk, b.and_(self.depth, I64(1)), 1)
+        self._store(sums)
 
-    b.position_at_end(loop)
-    k, ak, bk = b.phi(I64), b.phi(I64), b.phi(I64)
-    acc = [[b.phi(v.type) for _ in range(nv)] for _ in range(rows)]
-    bv = [v.load(b.add(bk, I64(j * v.bytes))) for j in range(nv)]
-    new = []
-    for i in range(rows):
-        av = v.splat(v.load_scalar(b.add(row[i], ak)))
-        new.append([v.fma(av, bv[j], acc[i][j]) for j in range(nv)])
-    k1, ak1, bk1 = b.add(k, I64(1)), b.add(ak, a_k), b.add(bk, step)
-    for phi, zero, following in ((k, I64(0), k1), (ak, I64(0), ak1), (bk, b0, bk1)):
-        phi.add_incoming(zero, head)
-        phi.add_incoming(following, loop)
-    for i in range(rows):
-        for j in range(nv):
-            acc[i][j].add_incoming(begin[i][j], head)
-            acc[i][j].add_incoming(new[i][j], loop)
-    b.cbranch(b.icmp_signed("<", k1, depth), loop, done)
+    def _prefetch(self) -> None:
+        """Ask for C early: it may lie far away, and is needed after the loop only."""
+        v, b = self.v, self.v.b
+        with b.if_then(b.icmp_signed("!=", self.start, I64(FROM_PANEL_NEAR))):
+            for i, j in self.places:
+                v.prefetch(self._c(i, j), write=True)
 
-    b.position_at_end(done)
-    for i in range(rows):
-        for j in range(nv):
-            out = b.phi(v.type)
-            out.add_incoming(begin[i][j], head)
-            out.add_incoming(new[i][j], loop)
-            begin[i][j] = out
-    for i in range(rows):
-        for j in range(nv):
-            v.store(begin[i][j], c_address(i, j))
+    def _c(self, i: int, j: int) -> Any:
+        b = self.v.b
+        return b.add(self.c, b.add(b.mul(self.c_row, I64(i)), I64(j * self.v.bytes)))
+
+    def _repeat(
+        self, begin: list[Any], ak0: Any, bk0: Any, count: Any, steps: int
+    ) -> tuple[list[Any], Any, Any]:
+        """Emit ``count`` rounds of so many k; returns the sums and where A and B are then."""
+        b = self.v.b
+        head = b.block
+        loop, done = b.append_basic_block("k"), b.append_basic_block("done")
+        b.cbranch(b.icmp_signed(">", count, I64(0)), loop, done)
+        b.position_at_end(loop)
+        entry = [I64(0), ak0, bk0, *begin]
+        phis = [b.phi(value.type) for value in entry]
+        n, ak, bk, *sums = phis
+        for _ in range(steps):
+            sums = self._add_products(sums, ak, bk)
+            ak, bk = b.add(ak, self.a_k), b.add(bk, self.step)
+        after = [b.add(n, I64(1)), ak, bk, *sums]
+        for phi, before, following in zip(phis, entry, after, strict=True):
+            phi.add_incoming(before, head)
+            phi.add_incoming(following, b.block)
+        end = b.block
+        b.cbranch(b.icmp_signed("<", after[0], count), loop, done)
+        b.position_at_end(done)
+        out = []
+        for before, following in zip(entry[1:], after[1:], strict=True):
+            phi = b.phi(before.type)
+            phi.add_incoming(before, head)
+            phi.add_incoming(following, end)
+            out.append(phi)
+        return out[2:], out[0], out[1]
+
+    def _add_products(self, sums: list[Any], ak: Any, bk: Any) -> list[Any]:
+        """Add the products of one k."""
+        v, b = self.v, self.v.b
+        right = [v.load(b.add(bk, I64(j * v.bytes))) for j in range(self.nv)]
+        left = [v.splat(v.load_scalar(b.add(row, ak))) for row in self.row]
+        return [
+            v.fma(left[i], right[j], old) for (i, j), old in zip(self.places, sums, strict=True)
+        ]
+
+    def _store(self, sums: list[Any]) -> None:
+        v, b = self.v, self.v.b
+        with b.if_else(b.icmp_signed("==", self.start, I64(ADD_TO_C))) as (add, plain):
+            with add:
+                for (i, j), value in zip(self.places, sums, strict=True):
+                    at = self._c(i, j)
+                    v.store(b.fadd(v.load(at), value), at)
+            with plain:
+                for (i, j), value in zip(self.places, sums, strict=True):
+                    v.store(value, self._c(i, j))
 
 
 def _emit_tile(dtype: str) -> Any:
@@ -100,7 +125,7 @@ def _emit_tile(dtype: str) -> Any:
                 block = builder.append_basic_block(f"tile_{r}x{width}")
                 case.add_case(I64(width * 16 + r), block)
                 builder.position_at_end(block)
-                _tile_loop(v, r, width, rest)
+                _Tile(v, r, width, rest).emit()
                 builder.branch(end)
         builder.position_at_end(unknown)  # a size without a tile: stop rather than do nothing
         trap = ir.FunctionType(ir.VoidType(), [])
@@ -123,7 +148,7 @@ def _tile64(typingctx, rows, nv, a, a_row, a_k, panel, depth, start, c, c_row): 
 
 
 # rows, nv: size of the tile.  a: address of A, a_row and a_k its strides; panel: address of packed
-# B; depth: K; start: FROM_PANEL or ADD_TO_C; c: address of C, c_row its stride. Strides in bytes.
+# B; depth: K; start: one of the three above; c: address of C, c_row its stride. Strides in bytes.
 
 
 def _product32(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row):  # type: ignore[no-untyped-def]

@@ -19,13 +19,19 @@ ITEMSIZE = {"float32": 4, "float64": 8}
 
 
 class Vector:
-    """Emit vector code for a dtype ("float32" or "float64") through an LLVM builder."""
+    """Emit vector code for a dtype ("float32" or "float64") through an LLVM builder.
 
-    def __init__(self, builder: Any, dtype: str) -> None:
+    A value holds ``rows`` machine vectors side by side. Two of them that take the same way through
+    long chains of dependent operations take little more time than one.
+    """
+
+    def __init__(self, builder: Any, dtype: str, rows: int = 1) -> None:
         self.b = builder
         self.dtype = dtype
+        self.rows = rows
         self.size = ITEMSIZE[dtype]
-        self.lanes = MACHINE.lanes(self.size)
+        self.width = MACHINE.lanes(self.size)  # of one machine vector
+        self.lanes = rows * self.width
         self.scalar = ir.FloatType() if dtype == "float32" else ir.DoubleType()
         self.bits = ir.IntType(8 * self.size)
         self.type = ir.VectorType(self.scalar, self.lanes)
@@ -42,6 +48,44 @@ class Vector:
 
     def store(self, value: Any, address: Any) -> None:
         self.b.store(value, self.pointer(address), align=self.size)
+
+    def load_rows(self, addresses: Sequence[Any]) -> Any:
+        """Return the machine vectors at ``rows`` addresses side by side."""
+        one = Vector(self.b, self.dtype)
+        value = one.load(addresses[0])
+        for n, address in enumerate(addresses[1:], 2):
+            value = self._join(value, one.load(address), (n - 1) * self.width)
+        return value
+
+    def store_rows(self, value: Any, addresses: Sequence[Any]) -> None:
+        """Write each machine vector of a value to an address."""
+        one = Vector(self.b, self.dtype)
+        for n, address in enumerate(addresses):
+            one.store(self._part(value, n), address)
+
+    def _join(self, left: Any, right: Any, count: int) -> Any:
+        """Put a machine vector behind ``count`` lanes."""
+        if count > self.width:  # operands of a shuffle have one type
+            right = self._shuffle(right, [min(i, self.width - 1) for i in range(count)])
+        return self._shuffle(left, range(count + self.width), right)
+
+    def _part(self, value: Any, n: int) -> Any:
+        if self.rows == 1:
+            return value
+        return self._shuffle(value, range(n * self.width, (n + 1) * self.width))
+
+    def _shuffle(self, left: Any, order: Sequence[int], right: Any = None) -> Any:
+        right = ir.Constant(left.type, ir.Undefined) if right is None else right
+        mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))
+        return self.b.shuffle_vector(left, right, mask)
+
+    def splat_rows(self, addresses: Sequence[Any]) -> Any:
+        """Return the numbers at ``rows`` addresses, each in all lanes of its machine vector."""
+        one = Vector(self.b, self.dtype)
+        value = one.splat(self.load_scalar(addresses[0]))
+        for n, address in enumerate(addresses[1:], 2):
+            value = self._join(value, one.splat(self.load_scalar(address)), (n - 1) * self.width)
+        return value
 
     def load_scalar(self, address: Any) -> Any:
         return self.b.load(self.pointer(address, self.scalar), align=self.size)
@@ -72,8 +116,8 @@ class Vector:
         return self.b.fadd(self.b.fmul(a, b), c)
 
     def keep_lanes(self, value: Any, count: Any) -> Any:
-        """Return value in the first ``count`` lanes (a 64-bit integer, any sign), 0 in the rest."""
-        lane = ir.Constant(self.ints, list(range(self.lanes)))
+        """Return each row's first ``count`` lanes (a 64-bit integer, any sign), 0 in the rest."""
+        lane = ir.Constant(self.ints, list(range(self.width)) * self.rows)
         limit = self.b.trunc(count, self.bits) if self.size == 4 else count
         first = self.b.insert_element(ir.Constant(self.ints, ir.Undefined), limit, I32(0))
         zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
@@ -101,6 +145,14 @@ class Vector:
 
     def less_equal(self, a: Any, b: Any) -> Any:
         return self.b.fcmp_ordered("<=", a, b)
+
+    def prefetch(self, address: Any, write: bool = False) -> None:
+        """Ask for the line at an address, to be read or to be written."""
+        line = self.b.inttoptr(address, ir.IntType(8).as_pointer())
+        flags = [I32(int(write)), I32(3), I32(1)]
+        kind = ir.FunctionType(ir.VoidType(), [line.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0")
+        self.b.call(function, [line, *flags])
 
     def abs(self, x: Any) -> Any:
         return self.intrinsic("fabs", x)

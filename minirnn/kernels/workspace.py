@@ -8,6 +8,7 @@ import numpy as np
 
 from minirnn.kernels.pack import aligned
 
+_LINE = 64  # bytes of a cache line
 _LIMIT = 512 << 20  # bytes that wait to be used again, at most
 _Raw = tuple[np.ndarray, int]  # bytes, and the address where they begin
 _free: dict[int, list[_Raw]] = {}
@@ -72,6 +73,18 @@ class Lease:
         if fill is not None:
             out.fill(fill)
         return out
+
+    def take_rows(
+        self, rows: int, columns: int, dtype: np.dtype, fill: float | None = None
+    ) -> np.ndarray:
+        """Return a buffer (rows, columns) whose rows begin an odd number of cache lines apart.
+
+        Rows a multiple of 4096 bytes apart share a few sets of the first-level cache, and a load
+        from one waits for a store to another.
+        """
+        lines = -(-columns * dtype.itemsize // _LINE) | 1
+        wide = lines * _LINE // dtype.itemsize
+        return self.take((rows, wide), dtype, fill)[:, :columns]
 
     def release(self) -> None:
         """Give the buffers back; nothing may read them any more."""

@@ -8,6 +8,7 @@ from minirnn.engine import Tensor, is_grad_enabled, record
 from minirnn.kernels.backward import Gradients, backward
 from minirnn.kernels.cellkernel import CellKernel, Packed, cell_kernel
 from minirnn.kernels.forward import Run
+from minirnn.kernels.frame import CONSUME, WATCH
 from minirnn.kernels.rows import arrange
 from minirnn.layers.direction import Direction
 from minirnn.layers.packed import PackedWeights, recurrent_bias
@@ -51,7 +52,12 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
                         strict=True)  # fmt: skip
         outside = {k: d for k, d in sequences if d is not None}
         got = backward(
-            made, outside, final, weights=wants_weights, input=wants_x, watch=view is not None
+            made,
+            outside,
+            final,
+            weights=wants_weights,
+            input=wants_x,
+            mode=CONSUME if view is None else WATCH,
         )
         if view is not None:
             view.tell(got, final)

@@ -4,6 +4,7 @@ import numpy as np
 
 from minirnn.kernels.backward import Gradients, backward
 from minirnn.kernels.forward import Run
+from minirnn.kernels.frame import WATCH
 from minirnn.kernels.rows import Rows
 from minirnn.layers.stepwise import Unrolled
 from minirnn.layers.views import Arrays, Lazy, View, ViewGradients
@@ -25,7 +26,7 @@ class FusedView(View):
     def _pull(self, final: Arrays, rows: Arrays, clip: float | None) -> View:
         internal = {k: self._to_internal(v) for k, v in rows.items()}
         got = backward(
-            self._fused, {}, final, internal, weights=False, input=False, watch=True, clip=clip
+            self._fused, {}, final, internal, weights=False, input=False, mode=WATCH, clip=clip
         )
         view = FusedView(self._run)
         view.attach(self._fused)
@@ -92,6 +93,9 @@ class FusedView(View):
             return self._steps(made.states[which][len(made.rows.order) :, :size])
         if kind == "operand":
             return self._steps(made.frame.operands[int(which)][:, :size])
+        if kind == "x":
+            part = made.frame.segments("x", made.frame.x_rows)[slot.buffer][0]
+            return self._steps(made.kernel.members(part, slot.member, slot.members))
         if kind == "saved":
             return self._steps(made.kernel.members(made.frame.saved, slot.member, slot.members))
         return Unrolled(self._run).gates[name]
