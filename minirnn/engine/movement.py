@@ -128,7 +128,7 @@ def stack(tensors: Sequence[Operand], dim: int = 0) -> "Tensor":
     parts = _sequence("stack", tensors)
     at = axis("stack", dim, parts[0]._data.ndim + 1)
     arrays = [part._data for part in parts]
-    if any(array.shape != arrays[0].shape for array in arrays):
+    if any([array.shape != arrays[0].shape for array in arrays]):
         raise ValueError(
             f"stack: tensors must have one shape, got {[array.shape for array in arrays]}; "
             f"concat joins along a dimension that is there"
@@ -143,7 +143,10 @@ def stack(tensors: Sequence[Operand], dim: int = 0) -> "Tensor":
 
 def _sequence(place: str, tensors: Sequence[Operand]) -> "list[Tensor]":
     """Return a non-empty sequence as tensors of one dtype."""
-    parts = [tensor(t, place, f"tensors[{i}]") for i, t in enumerate(tensors)]
+    parts: list[Any] = [
+        t if isinstance(t, Value) else tensor(t, place, f"tensors[{i}]")
+        for i, t in enumerate(tensors)
+    ]
     if not parts:
         raise ValueError(f"{place}: tensors must hold at least one tensor, got none")
     same_dtype(place, parts)
