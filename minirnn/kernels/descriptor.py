@@ -114,10 +114,6 @@ class Descriptor:
 
     def run(self, which: int, flops: float) -> None:
         """Run a pass in as many threads as its work is worth."""
-        address, words = sequence.pass_address(self.kernel.type, which), self._address
         count = min(threads.worth(flops), self.threads)
-        if count == 1:
-            sequence.launch(address, words, 0, 1)
-            return
         self.counter[:] = 0
-        threads.run(lambda thread, number: sequence.launch(address, words, thread, number), count)
+        threads.launch(sequence.pass_address(self.kernel.type, which), self._address, count)

@@ -4,6 +4,7 @@ Kernels pass addresses as 64-bit integers: one block of integers describes a who
 unboxes one array, and the loops around the tile are the same code for both dtypes.
 """
 
+import platform
 from typing import Any
 
 from llvmlite import ir
@@ -84,28 +85,53 @@ def pointer(typingctx, address, like):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _arrive(typingctx, address):  # type: ignore[no-untyped-def]
+def arrive(typingctx, address):  # type: ignore[no-untyped-def]
     """Add one to a counter that threads share."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.atomic_rmw("add", _word(builder, args[0]), I64(1), "acq_rel")
+        builder.atomic_rmw("add", _word(builder, args[0]), I64(1), "seq_cst")
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
 
 
 @intrinsic
-def _look(typingctx, address):  # type: ignore[no-untyped-def]
-    """Read a counter that threads share."""
+def publish(typingctx, address, value):  # type: ignore[no-untyped-def]
+    """Write a word that threads share; what they read after it is not older than it."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load_atomic(_word(builder, args[0]), "acquire", 8)
+        builder.atomic_rmw("xchg", _word(builder, args[0]), args[1], "seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), codegen
+
+
+@intrinsic
+def look(typingctx, address):  # type: ignore[no-untyped-def]
+    """Read a word that threads share."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load_atomic(_word(builder, args[0]), "seq_cst", 8)
 
     return types.int64(types.int64), codegen
 
 
 @intrinsic
-def _yield_core(typingctx):  # type: ignore[no-untyped-def]
+def pause(typingctx):  # type: ignore[no-untyped-def]
+    """Let the core rest for a moment in a loop that waits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        if platform.machine() in ("x86_64", "AMD64"):
+            kind = ir.FunctionType(ir.VoidType(), [])
+            name = "llvm.x86.sse2.pause"
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@intrinsic
+def yield_core(typingctx):  # type: ignore[no-untyped-def]
     """Let another thread have this core."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -117,15 +143,21 @@ def _yield_core(typingctx):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def barrier(address, target):  # type: ignore[no-untyped-def]
-    """Wait until ``target`` arrivals in all have been counted at this address.
+def wait_for(address, target):  # type: ignore[no-untyped-def]
+    """Wait until the word at this address is ``target`` or more.
 
     A thread that has waited for a while yields: two threads on one core, each waiting for a thread
     that is not running, would otherwise burn whole time slices.
     """
-    _arrive(address)
     waited = 0
-    while _look(address) < target:
+    while look(address) < target:
         waited += 1
         if waited > 2000:
-            _yield_core()
+            yield_core()
+
+
+@kernel
+def barrier(address, target):  # type: ignore[no-untyped-def]
+    """Wait until ``target`` arrivals in all have been counted at this address."""
+    arrive(address)
+    wait_for(address, target)

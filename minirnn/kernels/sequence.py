@@ -5,12 +5,8 @@ with one barrier per stage, so results do not depend on the number of threads.
 """
 
 from functools import lru_cache
-from typing import Any
 
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from minirnn.kernels._jit import compiled_address, kernel
 from minirnn.kernels.celltype import HEAD, NOW_WORDS, CellType
@@ -18,7 +14,6 @@ from minirnn.kernels.memory import barrier, load, store
 from minirnn.kernels.product import run_jobs, run_rows
 from minirnn.kernels.rows import GATE
 from minirnn.kernels.stage import run_backward, run_drain, run_forward
-from minirnn.kernels.vector import I32, I64
 
 # The integers that describe a pass, by position (times 8: their addresses).
 (STEPS, STAGES, BUFFERS, TABLE, NOW, NOW_STRIDE, HEADS, HEAD_STRIDE, CLOCKS, ALIVE, COLUMNS,
@@ -132,29 +127,6 @@ def backward(cell, d, thread, threads):  # type: ignore[no-untyped-def]
 
 @lru_cache(maxsize=1024)
 def pass_address(cell: CellType, which: int) -> int:
-    """Return the address of a pass, compiled for a cell; `launch` calls it."""
+    """Return the address of a pass, compiled for a cell, for `threads.launch`."""
     words = (types.int64,) * 3
     return compiled_address((forward, backward, arrive)[which], (cell, *words))
-
-
-@intrinsic
-def _call(typingctx, address, d, thread, threads):  # type: ignore[no-untyped-def]
-    """Call a pass by its address; Numba passes a result and an error by pointers in front."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(
-            I32, [pointer.as_pointer(), pointer.as_pointer(), pointer, I64, I64, I64]
-        )
-        result, error = (cgutils.alloca_once(builder, pointer) for _ in range(2))
-        cell = ir.Constant(pointer, None)
-        builder.call(builder.inttoptr(args[0], kind.as_pointer()), [result, error, cell, *args[1:]])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), codegen
-
-
-@kernel
-def launch(address, d, thread, threads):  # type: ignore[no-untyped-def]
-    """Run a pass: ``d`` describes it. Called with numbers only, it costs little to call."""
-    _call(address, d, thread, threads)

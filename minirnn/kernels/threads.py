@@ -3,12 +3,14 @@
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
+from minirnn.kernels import team
+from minirnn.kernels._jit import JIT_DISABLED
+
 _region = threading.Lock()  # one parallel region at a time: waiting threads need a core each
-_pool: ThreadPoolExecutor | None = None
+_team: team.Team | None = None
 _threads: int | None = None
 _WORTH_FLOPS = 4e5
 
@@ -55,12 +57,8 @@ def set_num_threads(n: int) -> None:
     """
     if not isinstance(n, int) or isinstance(n, bool) or n < 1:
         raise ValueError(f"set_num_threads: n must be a whole number of at least 1, got {n!r}")
-    global _threads, _pool
-    with _region:
-        _threads = n
-        if _pool is not None:
-            _pool.shutdown(wait=False)
-            _pool = None
+    global _threads
+    _threads = n
 
 
 def run(call: Callable[[int, int], None], wanted: int) -> None:
@@ -69,32 +67,44 @@ def run(call: Callable[[int, int], None], wanted: int) -> None:
     Where another region is running the calling thread does all the work by itself: the threads of
     a region wait for each other, so every one of them must have been started.
     """
-    wanted = min(wanted, get_num_threads(), available())
-    if wanted > 1 and _region.acquire(blocking=False):
+    wanted = _possible(wanted)
+    if wanted > 1 and not JIT_DISABLED and _region.acquire(blocking=False):
         try:
-            pool = _workers(wanted - 1)
-            others = [pool.submit(call, i, wanted) for i in range(1, wanted)]
-            call(0, wanted)
-            for other in others:
-                other.result()
+            _the_team(wanted).run_call(call, wanted)
         finally:
             _region.release()
     else:
         call(0, 1)
 
 
-def _workers(count: int) -> ThreadPoolExecutor:
-    global _pool
-    if _pool is None or _pool._max_workers < count:
-        _pool = ThreadPoolExecutor(count, thread_name_prefix="minirnn")
-    return _pool
+def launch(function: int, argument: int, wanted: int) -> None:
+    """Run the kernel ``f(cell, argument, thread, threads)`` at an address in so many threads."""
+    wanted = _possible(wanted) if wanted > 1 else 1
+    if wanted > 1 and _region.acquire(blocking=False):
+        try:
+            _the_team(wanted).run(function, argument, wanted)
+        finally:
+            _region.release()
+    else:
+        team.launch(function, argument, 0, 1)
 
 
-def _forget_pool() -> None:
+def _possible(wanted: int) -> int:
+    return min(wanted, get_num_threads(), available())
+
+
+def _the_team(size: int) -> team.Team:
+    global _team
+    if _team is None or _team.size < size:
+        _team = team.Team(max(size, os.cpu_count() or 1))
+    return _team
+
+
+def _forget_team() -> None:
     """Start anew in a forked child, which has none of its parent's threads."""
-    global _pool, _region
-    _pool, _region = None, threading.Lock()
+    global _team, _region
+    _team, _region = None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_forget_team)
