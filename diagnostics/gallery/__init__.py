@@ -11,7 +11,11 @@ FIGURES = {
     "D5": "bifurcation",
     "D6": "gradient_noise",
     "D7": "powers",
+    "D10": "cells_that_mean",
+    "D11": "saturation",
+    "D13": "samples",
     "D16": "training_record",
     "D17": "landscape",
+    "D18": "spectrum",
     "D19": "credit",
 }
