@@ -38,18 +38,16 @@ def by_dtype(arrays: Sequence[np.ndarray]) -> list[tuple[np.dtype, list[int]]]:
 def table_of(arrays: Sequence[Sequence[np.ndarray | None]]) -> tuple[np.ndarray, int]:
     """Return rows of integers for `share`, and the number of entries in all.
 
-    arrays: the arrays of one size that belong together, for each row. Columns 2 and further hold
-    their addresses, 0 for None.
+    arrays: for each row arrays of one size that belong together, the first of them not None.
+    Columns 2 and further hold their addresses, 0 for None.
     """
-    table = np.zeros((len(arrays), 2 + max(map(len, arrays), default=0)), np.int64)
-    total = 0
-    for row, together in zip(table, arrays, strict=True):
-        size = next(a.size for a in together if a is not None)
-        row[: 2 + len(together)] = (
-            total, size, *(0 if a is None else address(a) for a in together)
-        )  # fmt: skip
-        total += size
-    return table, total
+    rows, total = [], 0
+    for together in arrays:
+        first = together[0]
+        assert first is not None
+        rows.append([total, first.size, *(0 if a is None else address(a) for a in together)])
+        total += first.size
+    return np.array(rows, np.int64), total
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:

@@ -67,22 +67,20 @@ def measure(arrays: Sequence[np.ndarray]) -> tuple[float, list[float]]:
 
     The arrays are contiguous. NaN makes the sum NaN and counts for nothing in the largest values.
     """
-    total, largest = 0.0, [0.0] * len(arrays)
+    total, largest = 0.0, np.zeros(len(arrays))
     for dtype, places in by_dtype(arrays):
-        table, first = np.zeros((len(places), 4), np.int64), 0
-        for row, place in zip(table, places, strict=True):
-            array = arrays[place]
-            blocks = -(-array.size // BLOCK)
-            row[:] = first, blocks, array.size, address(array)
+        rows, first, full = [], 0, [i for i in places if arrays[i].size]
+        for i in full:
+            blocks = -(-arrays[i].size // BLOCK)
+            rows.append((first, blocks, arrays[i].size, address(arrays[i])))
             first += blocks
-        out = np.zeros((first, 2, _PARTS))
-        like = np.empty(0, dtype)
-        spread(_measure_blocks, (table, like, out), first, _COST * BLOCK, cut=1)
-        total += float(out[:, 0].sum())
-        most = out[:, 1].max(-1)
-        for (begin, blocks), place in zip(table[:, :2].tolist(), places, strict=True):
-            largest[place] = float(most[begin : begin + blocks].max(initial=0.0))
-    return total, largest
+        if full:
+            table, out = np.array(rows, np.int64), np.zeros((first, 2, _PARTS))
+            like = np.empty(0, dtype)
+            spread(_measure_blocks, (table, like, out), first, _COST * BLOCK, cut=1)
+            total += float(out[:, 0].sum())
+            largest[full] = np.maximum.reduceat(out[:, 1].max(-1), table[:, 0])
+    return total, largest.tolist()
 
 
 def written(arrays: Sequence[np.ndarray], factor: float, bound: float) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """Weights in the order in which the tile reads them, and back."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ def lanes_of(dtype: np.dtype) -> int:
 def aligned(shape: tuple[int, ...], dtype: np.dtype, fill: float | None = None) -> np.ndarray:
     """Return an array that begins on a cache line."""
     dtype = np.dtype(dtype)
-    count = int(np.prod(shape))
-    raw = np.empty(count * dtype.itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    out = raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.__array_interface__["data"][0] % 64
+    out = raw[start : start + size].view(dtype).reshape(shape)
     if fill is not None:
         out.fill(fill)
     return out

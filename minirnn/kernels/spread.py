@@ -17,6 +17,11 @@ def spread(
 
     cost: nanoseconds that an entry takes; cut: parts begin at multiples of it.
     """
+    count = threads.get_num_threads()
+    if count == 1 or cost * entries < REGION:
+        if entries:
+            call(*arguments, 0, entries)
+        return
 
     def one(thread: int, count: int) -> None:
         blocks = -(-entries // cut)
@@ -24,4 +29,4 @@ def spread(
         if first < last:
             call(*arguments, first, last)
 
-    threads.run(one, threads.get_num_threads() if cost * entries > REGION else 1)
+    threads.run(one, count)

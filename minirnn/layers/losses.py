@@ -12,6 +12,7 @@ from minirnn.kernels import loss
 from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.layers import reference
 
+Arrays = tuple[NDArray[Any]]  # spelled once: making it costs more than a small loss
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -45,7 +46,7 @@ def cross_entropy(
     else:
         value = each.sum(dtype=np.float64) * (weight if total else math.nan)
 
-    def vjp(dloss: NDArray[Any]) -> tuple[NDArray[Any]]:
+    def vjp(dloss: Any) -> Arrays:
         # The gradient by each row's loss is at hand, times the weight of all; rows may be padded.
         if dloss.ndim:
             d = dx * dloss.reshape(-1, 1)
