@@ -1,29 +1,35 @@
 """Characters per second of a text model, end to end: embedding to Adam."""
 
+from dataclasses import replace
+
 import pytest
 
-from bench import entry, measure
+from bench import agreement, entry, measure
 from bench.text import COMPARED, Task
 
 LIBRARIES = ("minirnn", "torch")
+FOLDED = "minirnn folded"
 TASKS = (Task(H=128, E=32), Task(H=512, E=512))
 SECONDS = 6.0  # longer: every round is another chunk
 
 
 def group(task):
-    """Measure one model."""
+    """Measure one model; all variants must have the losses of the plain one."""
     made = measure.runs("text", task, LIBRARIES, steps=COMPARED)
+    folded = measure.runs("text", replace(task, folded=True), ("minirnn",), steps=COMPARED)
+    made[FOLDED] = folded["minirnn"]
+    agreement.check({name: run.results() for name, run in made.items()}, task.dtype)
     steps = {name: run.step for name, run in made.items()}
     return measure.in_turns(steps, 0, task.dtype, SECONDS)
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("library", (*LIBRARIES, FOLDED))
 @pytest.mark.parametrize(
     "task", measure.chosen(TASKS, TASKS[:1]), ids=lambda t: f"H{t.H} {measure.threads_label()}"
 )
 @pytest.mark.benchmark(timer=entry.clock)
 def test_text_model(benchmark, task, library):
-    measure.need(library)
+    measure.need(library.split()[0])
     measured = measure.shared(group, task)
     rate = task.T * task.B / measured.median(library)
     measure.report_step(

@@ -3,46 +3,41 @@
 from bench import cells
 from bench.results import Entry, Results
 
-KILO = 1024
-
 
 def _rate(results: Results, what: str, threads: int) -> float | None:
     found = results.one("machine", what=what, threads=threads)
     return None if found is None else float(found["rate"])
 
 
-def _private_cache(results: Results) -> int | None:
-    """Bytes of a core's own second-level cache."""
-    found = results.select("machine", what="read from L2")
-    return found[0].get("cache bytes") if found else None
+def recurrent_bytes(e: Entry) -> int:
+    """Bytes of the recurrent weights in float32."""
+    return len(cells.get(e["cell"]).products) * int(e["H"]) ** 2 * 4
 
 
-def far_weights(results: Results, e: Entry) -> float | None:
-    """Return the bytes of the recurrent weights that one core reads per step from beyond its cache.
-
-    None where they fit, or where eight rows or more make use of each weight that is read.
-    """
-    share = len(cells.get(e["cell"]).products) * e["H"] ** 2 * 4 / e["threads"]
-    private = _private_cache(results)
-    if private is None or e["B"] >= 8 or share <= private:
-        return None
-    return share
+def level(results: Results, e: Entry) -> str:
+    """Name the cache from which a core reads its share of the recurrent weights at every step."""
+    share = recurrent_bytes(e) / e["threads"]
+    for name in ("L1", "L2"):
+        found = results.select("machine", what=f"read from {name}")
+        if found and share <= (found[0].get("cache bytes") or 0):
+            return name
+    return "L3"
 
 
 def bandwidth_rate(results: Results, e: Entry) -> float | None:
     """Return the GF/s of a training step that the measured read bandwidth allows.
 
-    Forward and backward each read the recurrent weights once per step, from the third-level cache;
-    the other four products, over all steps at once, could run at the peak.
+    Forward and backward each read the recurrent weights once per step; the other four products,
+    over all steps at once, could run at the peak. None where the bandwidth was not measured.
     """
-    share, read = far_weights(results, e), _rate(results, "read from L3", e["threads"])
-    if share is None or read is None:
+    read = _rate(results, f"read from {level(results, e)}", e["threads"])
+    if read is None:
         return None
     peak = e["GF/s"] / e["share of peak"]
     flop = e["GF/s"] * e.median  # in units of 1e9
     recurrent = flop * _recurrent_share(e) * 2 / 3
-    reading = 2 * e["T"] * share * e["threads"] / 1e9 / read
-    return flop / (reading + (flop - recurrent) / peak)
+    reading = 2 * e["T"] * recurrent_bytes(e) / 1e9 / read
+    return flop / (max(reading, recurrent / peak) + (flop - recurrent) / peak)
 
 
 def _recurrent_share(e: Entry) -> float:
@@ -68,10 +63,10 @@ def of_training(results: Results, e: Entry) -> str:
         best = max(tiles, key=lambda x: x["rate"])
         name = best["what"].split(",")[0]
         said.append(f"the {name} alone, panels in L2: {best['rate'] / peak:.0%} of the peak")
-    allowed = bandwidth_rate(results, e)
-    if allowed is not None:
-        read = _rate(results, "read from L3", e["threads"])
-        said.append(f"U lies beyond the core's cache: {read:.0f} GB/s allow {allowed:.0f} GF/s")
+    allowed, near = bandwidth_rate(results, e), level(results, e)
+    if allowed is not None and e["B"] < 8:
+        read = _rate(results, f"read from {near}", e["threads"])
+        said.append(f"U is read from {near}: {read:.0f} GB/s allow {allowed:.0f} GF/s")
     return "; ".join(said) or "no part of it was measured"
 
 

@@ -31,7 +31,8 @@ def write(found: Results, folder: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "minirnn"  # the same file for the same numbers
+    # The same file for the same numbers; letters stay letters.
+    matplotlib.rcParams.update({"svg.hashsalt": "minirnn", "svg.fonttype": "none"})
     if found.select("growth"):
         _save(_growth(found), folder / "growth.svg")
     if found.select("memory", series="T"):

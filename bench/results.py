@@ -9,7 +9,8 @@ from typing import Any
 # Facts about the whole process, kept once per file.
 COMMON = ("versions", "blas", "variables", "unset", "peak GF/s")
 DIGITS = 4
-STATS = ("min", "max", "mean", "stddev", "median", "iqr", "q1", "q3", "rounds", "iterations", "ops")
+STATS = ("min", "max", "mean", "stddev", "median", "iqr", "q1", "q3", "rounds", "iterations", "ops",
+         "outliers")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ def _last(benchmarks: list[dict[str, Any]], name: str) -> Any:
 
 def _trim_entry(entry: dict[str, Any]) -> dict[str, Any]:
     stats = {k: _rounded(entry["stats"][k]) for k in STATS}
-    info = {k: v for k, v in entry["extra_info"].items() if k not in (*COMMON, "threads")}
+    dropped = (*COMMON, "threads", "peak in turn GF/s")
+    info = {k: v for k, v in entry["extra_info"].items() if k not in dropped}
     kept = {k: entry[k] for k in ("group", "name", "fullname")}
-    unused = {"param": None, "params": None, "options": {}}
+    unused = {"param": None, "params": None}
     return kept | unused | {"extra_info": info, "stats": stats}
 
 

@@ -292,6 +292,8 @@ def write(raw: list[Path]) -> None:
             kept.append(FOLDER / f"{threads}-thread{'s' if threads > 1 else ''}.json")
             results.write(trimmed, kept[-1])
     found = results.load(kept)
+    if not found.entries:
+        raise SystemExit("bench: nothing was saved yet, so there are no tables to write; run it")
     plots.write(found, FOLDER)
     (FOLDER / "RESULTS.md").write_text(everything(found), encoding="utf-8")
     page = ROOT / "README.md"

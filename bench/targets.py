@@ -59,9 +59,10 @@ def fastest_peer(results: Results, e: Entry) -> Entry | None:
 def required_rate(results: Results, e: Entry) -> tuple[float, str]:
     """Return the rate in GF/s that a training step must reach, and which rule says so.
 
-    The smallest of a multiple of the faster peer, a share of the peak, and, where the recurrent
-    weights must come from farther than a core's own cache for few rows, what the measured read
-    bandwidth allows; in that last case never less than the peer.
+    The smaller of a multiple of the faster peer and a share of the peak; for an LSTM with one or
+    two sequences, what the measured bandwidth of the cache allows instead of the share. Where fewer
+    than eight rows read recurrent weights from beyond a core's own cache that bandwidth is a limit,
+    too, but the peer must still be beaten.
     """
     lstm, few = e["cell"] == "lstm", e["B"] <= 2
     times = 1.8 if not lstm else 1.5 if few else 1.15
@@ -70,9 +71,11 @@ def required_rate(results: Results, e: Entry) -> tuple[float, str]:
     peer = fastest_peer(results, e)
     if peer is not None:
         limits[f"{times} x {peer['library']}"] = times * peer["GF/s"]
-    allowed = bounding.bandwidth_rate(results, e)
-    if allowed is not None:
-        limits["read bandwidth"] = max(allowed, 0.0 if peer is None else peer["GF/s"])
+    allowed, near = bounding.bandwidth_rate(results, e), bounding.level(results, e)
+    far = e["B"] < 8 and near == "L3"
+    if allowed is not None and (far or (lstm and few)):
+        least = peer["GF/s"] if far and peer is not None else 0.0
+        limits[f"reading U from {near}"] = max(allowed, least)
     rule = min(limits, key=lambda name: limits[name])
     return limits[rule], rule
 
@@ -184,7 +187,7 @@ def text(results: Results) -> Iterator[Row]:
             name = "characters per second"
             times = e[name] / peer[name]
             shown = f"{times:.2f} x ({e[name]:,} characters per second, PyTorch {peer[name]:,})"
-            where = f"H={e['H']}{e['library'].removeprefix('minirnn')}"
+            where = f"H={e['H']}{e['library'].removeprefix('minirnn').replace(' ', ', ')}"
             bound = bounding.of_text(results, e)
             yield Row(where, e["threads"], times, 1.5, True, shown, bound)
 

@@ -101,6 +101,7 @@ def single_step(work: Work) -> Run:
 
 class _TextModel(minirnn.Module):
     def __init__(self, task: Task) -> None:
+        self.folded = task.folded
         self.embedding = minirnn.Embedding(task.symbols, task.E)
         self.recurrent = minirnn.LSTM(task.E, task.H)
         self.linear = minirnn.Linear(task.H, task.symbols)
@@ -115,7 +116,10 @@ class _TextModel(minirnn.Module):
         )
 
     def forward(self, ids: Any, state: Any = None) -> tuple[Any, Any]:
-        output, state = self.recurrent(self.embedding(ids), state)
+        if self.folded:
+            output, state = self.recurrent(ids, state, embedding=self.embedding)
+        else:
+            output, state = self.recurrent(self.embedding(ids), state)
         return self.linear(output), state
 
 
