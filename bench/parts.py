@@ -1,12 +1,12 @@
-"""Where the time of our own training step goes: each part of its two passes, timed by itself.
+"""Where the time of our own training step goes: each part of its two passes, timed in its place.
 
-This reaches into `minirnn.kernels`: while a step runs, every pass is run again with only one of its
-parts switched on in the block of integers that describes it.
+This reaches into `minirnn.kernels`: a pass is run as a sequence of passes, each with one of its
+parts switched on in the block of integers that describes it. Together they do what the whole did.
 """
 
 import ctypes
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
@@ -16,7 +16,7 @@ from bench.work import Work
 from minirnn.kernels import celltype, product, sequence
 from minirnn.kernels.descriptor import Descriptor
 
-ROUNDS, ENOUGH = 5, 0.1  # at most so many rounds, at most about so many seconds of them
+LEAST, ROUNDS, ENOUGH = 3, 8, 0.1  # at most 8 rounds, of at most about 0.1 s in all, but 3
 WX, FORWARD, BACKWARD, DX, WEIGHTS, BIAS = "W x", "forward", "backward", "dx", "dW dU", "db"
 OUTSIDE, WHOLE = "outside kernels", "whole"
 # kind of a job after the backward steps -> the part that it belongs to
@@ -34,69 +34,61 @@ def flops(work: Work) -> dict[str, int]:
 
 
 def measure(work: Work) -> dict[str, float]:
-    """Return the seconds of each part, of the whole step, and of what is left outside kernels."""
+    """Return the seconds of each part, of the whole step, and of what is left outside kernels.
+
+    Each is the fastest of some rounds.
+    """
     step = ours.training(work).step
     step()
     step()
-    whole = _fastest(step)
-    found: dict[str, float] = {}
-    with _watched(found):
-        step()
-    return {**found, OUTSIDE: whole - sum(found.values()), WHOLE: whole}
-
-
-def _fastest(run: Callable[[], None]) -> float:
-    durations: list[float] = []
-    while len(durations) < 2 or (len(durations) < ROUNDS and sum(durations) < ENOUGH):
+    whole: list[float] = []
+    rounds: list[dict[str, float]] = []
+    while len(whole) < LEAST or (len(whole) < ROUNDS and sum(whole) < ENOUGH):
         begun = time.perf_counter()
-        run()
-        durations.append(time.perf_counter() - begun)
-    return min(durations)
+        step()
+        whole.append(time.perf_counter() - begun)
+        rounds.append({})
+        with _watched(rounds[-1], work.shape.B):
+            step()
+    found = {part: min(r[part] for r in rounds) for part in rounds[0]}
+    return {**found, OUTSIDE: min(whole) - sum(found.values()), WHOLE: min(whole)}
 
 
 @contextmanager
-def _watched(found: dict[str, float]) -> Iterator[None]:
-    """Time the parts of every pass that runs meanwhile; each pass still gives its results."""
+def _watched(found: dict[str, float], batch: int) -> Iterator[None]:
+    """Time the parts of every pass that runs meanwhile."""
     plain = Descriptor.run
 
     def run(self: Descriptor, which: int, flop: float) -> None:
         saved = self.words.copy()
-
-        def alone(**words: int) -> float:
-            """Time the pass with some words of its description changed."""
-
-            def once() -> None:
-                self.words[:] = saved
-                self.set(**words)
-                plain(self, which, flop)
-
-            return _fastest(once)
-
-        for part, words in _parts(saved, which):
-            found[part] = found.get(part, 0.0) + alone(**words)
+        for part, words in _parts(saved, which, batch):
+            self.words[:] = saved
+            self.set(**words)
+            begun = time.perf_counter()
+            plain(self, which, flop)
+            found[part] = found.get(part, 0.0) + time.perf_counter() - begun
         self.words[:] = saved
-        plain(self, which, flop)
 
     with mock.patch.object(Descriptor, "run", run):
         yield
 
 
-def _parts(words: Any, which: int) -> Iterator[tuple[str, dict[str, int]]]:
-    """Yield each part of a pass, and the words that switch all others off."""
+def _parts(words: Any, which: int, batch: int) -> Iterator[tuple[str, dict[str, int]]]:
+    """Yield the parts of a pass in order, and the words that switch all others off."""
 
     def word(name: str) -> int:
         return int(words[getattr(sequence, name) // 8])
 
     if which == celltype.FORWARD:
-        yield WX, {"FIRST": 0, "LAST": 0}
-        yield FORWARD, {"BEFORE_COUNT": 0}
-    elif which == celltype.BACKWARD:
+        steps = word("STEPS")
+        together = -(-sequence.CHUNK // batch)  # steps whose W x is made at once
+        for first in range(0, steps, together):
+            some = {"FIRST": first, "LAST": min(first + together, steps)}
+            yield WX, some | {"STAGES": 0}
+            yield FORWARD, some | {"BEFORE_COUNT": 0}
+    else:
         yield BACKWARD, {"AFTER_COUNT": 0}
         for number in range(word("AFTER_COUNT")):
             job = word("AFTER") + number * product.WORDS * 8
             only = {"AFTER": job, "AFTER_COUNT": 1, "FIRST": 0, "LAST": 0, "DRAIN": 0}
-            yield _CLOSING[_word_at(job)], only
-
-
-def _word_at(address: int) -> int:
-    return ctypes.c_int64.from_address(address).value
+            yield _CLOSING[ctypes.c_int64.from_address(job).value], only

@@ -3,6 +3,7 @@
 import gc
 import os
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,18 +15,33 @@ LEAST_ROUNDS, MOST_ROUNDS = 5, 25
 FEW_ROUNDS, PATIENCE = 3, 4  # beyond so many times the budget, so many rounds are enough
 
 
-def quiet(longest: float = 0.05) -> None:
+TASKS = Path("/proc/self/task")  # only Linux tells what the threads of a process do
+
+
+def running() -> int:
+    """Count the other threads of this process that run or want to."""
+    own, count = str(threading.get_native_id()), 0
+    for task in TASKS.glob("[0-9]*"):
+        try:
+            state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:  # ended meanwhile
+            continue
+        count += state == "R" and task.name != own
+    return count
+
+
+def quiet(longest: float = 0.5) -> None:
     """Wait until the other threads of this process have gone to sleep.
 
-    Workers of OpenMP, OpenBLAS and XLA spin for a while after their work, so as to be at hand for
-    the next; on a machine with as many threads as processors they take the next library's core.
+    Workers of OpenMP, OpenBLAS and minirnn spin for a while after their work (libgomp 3 ms, NumPy's
+    OpenBLAS 100 ms and more), so as to be at hand for the next; on a machine with as many threads
+    as processors they take the next library's core.
     """
+    if not TASKS.exists():
+        time.sleep(0.1)
     end = time.perf_counter() + longest
-    while time.perf_counter() < end:
-        used, begun = time.process_time(), time.perf_counter()
-        time.sleep(0.001)
-        if time.process_time() - used < 0.2 * (time.perf_counter() - begun):
-            return
+    while running() and time.perf_counter() < end:
+        time.sleep(0.0005)
 
 
 def used_by_others() -> float:

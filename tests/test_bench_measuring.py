@@ -1,9 +1,11 @@
 """The benchmark measures what it says: shapes, counts, turns; with or without the peers."""
 
+import hashlib
 import importlib
 import json
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +104,23 @@ def test_a_short_step_is_repeated_within_a_turn_and_its_mean_is_recorded():
     (durations,) = turns.take_turns({"a": step}, budget=0.0, least=3, most=3).values()
     assert count[0] > 3 * 100
     assert max(durations) < turns.LEAST_TURN
+
+
+@pytest.mark.skipif(not turns.TASKS.exists(), reason="only Linux tells what threads do")
+def test_nobody_has_a_turn_while_another_thread_of_the_process_still_runs():
+    finished = []
+
+    def busy():  # without the interpreter's lock, as workers of a library are
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 100_000)
+        finished.append(time.perf_counter())
+
+    worker = threading.Thread(target=busy)
+    worker.start()
+    time.sleep(0.005)
+    turns.quiet(longest=30.0)
+    quiet_since = time.perf_counter()
+    worker.join()
+    assert finished[0] < quiet_since
 
 
 def test_medians_and_quartiles_are_those_of_the_rounds():
