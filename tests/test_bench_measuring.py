@@ -143,8 +143,7 @@ def test_the_hand_written_loop_and_minirnn_agree_on_the_output_and_every_gradien
 
 
 def test_a_gradient_that_differs_is_refused_before_anything_is_timed():
-    work = Work("lstm", SMALL)
-    run = ours.training(work)
+    run = loop.training(Work("lstm", SMALL))
     run.step()
     right = run.results()
     wrong = right | {"bias_hh": right["bias_hh"] + 1e-2}
