@@ -12,9 +12,10 @@ from minirnn.equations.cell import Cell
 from minirnn.equations.plan import plan
 from minirnn.equations.stages import Plan, Shared
 from minirnn.kernels import celltype
+from minirnn.kernels.celltype import BACKWARD, DRAIN, FORWARD
 from minirnn.kernels.machine import MACHINE
 from minirnn.kernels.pack import aligned, interleaved, pack_plain, pack_transposed
-from minirnn.kernels.tile import WIDEST, cut, units_per_column
+from minirnn.kernels.tile import WIDEST, cut, panel_width, units_per_column
 from minirnn.kernels.workspace import address, lend
 
 Arrays = Mapping[str, np.ndarray]
@@ -51,8 +52,11 @@ class CellKernel:
         self.lanes = MACHINE.lanes(dtype.itemsize)
         self.blocks = -(-hidden_size // self.lanes)
         self.padded = self.blocks * self.lanes
-        self.units = units_per_column(self.blocks)
-        self.type = celltype.cell_type(self.plan, dtype.name, self.units)
+        units = units_per_column(self.blocks)
+        longest = max((len(g.blocks) for g in self.plan.groups), default=0) * self.padded
+        narrow = min(units, panel_width(longest))
+        self.units = {FORWARD: units, BACKWARD: narrow, DRAIN: narrow}
+        self.type = celltype.cell_type(self.plan, dtype.name, units, narrow)
         self.segment_columns = np.concatenate(
             [self._columns(s, cell.gates) for s in self.plan.segments]
         )
@@ -65,7 +69,7 @@ class CellKernel:
     def _stage_columns(self, which: int) -> np.ndarray:
         """Return the number of columns of each stage of a pass."""
         units = [
-            celltype.tiling(self.plan, which, s, self.units)[0]
+            celltype.tiling(self.plan, which, s, self.units[which])[0]
             for s in celltype.stages(self.plan, which)
         ]
         return np.array([-(-self.blocks // u) for u in units], np.int64)
@@ -107,7 +111,10 @@ class CellKernel:
         """Return W for the product with the input: panels of W^T, the bias in their first rows."""
         if "input" not in w.parts:
             w.parts["input"] = pack_transposed(
-                w.weight_ih, self.segment_columns, w.bias_ih, WIDEST * self.lanes
+                w.weight_ih,
+                self.segment_columns,
+                w.bias_ih,
+                WIDEST * self.lanes,
             )
         return w.parts["input"]
 
@@ -130,7 +137,7 @@ class CellKernel:
         for s, g, c in celltype.weight_order(self.plan, which):
             if (g, c) not in packed:
                 stage = celltype.stages(self.plan, which)[s]
-                units, _, _ = celltype.tiling(self.plan, which, stage, self.units)
+                units, _, _ = celltype.tiling(self.plan, which, stage, self.units[which])
                 packed[g, c] = self._pack_group(w, g, which, c, units)
             rows.append(address(packed[g, c][1]))
         table = w.parts["table", which] = np.array(rows, np.int64)

@@ -21,9 +21,10 @@ HEAD = {"tile": 0, "blocks": 8, "hidden": 16, "watched": 24, "weights": 32, "ste
 class CellType(types.Type):
     """The Numba type of a cell: equal digests share compiled code."""
 
-    def __init__(self, digest: str, dtype: str, units: int) -> None:
-        self.digest, self.dtype, self.units = digest, dtype, units
-        super().__init__(name=f"Cell({digest}, {dtype}, {units})")
+    def __init__(self, digest: str, dtype: str, units: int, narrow: int) -> None:
+        self.digest, self.dtype = digest, dtype
+        self.units = {FORWARD: units, BACKWARD: narrow, DRAIN: narrow}
+        super().__init__(name=f"Cell({digest}, {dtype}, {units}, {narrow})")
 
 
 register_model(CellType)(models.OpaqueModel)
@@ -32,10 +33,10 @@ register_model(CellType)(models.OpaqueModel)
 plans: dict[str, Plan] = {}  # digest -> plan
 
 
-def cell_type(plan: Plan, dtype: str, units: int) -> CellType:
-    """Return the type of a plan for a dtype and a number of unit blocks per column."""
+def cell_type(plan: Plan, dtype: str, units: int, narrow: int) -> CellType:
+    """Return the type of a plan for a dtype; ``units`` as for `shape_for`, ``narrow`` backward."""
     plans[plan.digest] = plan
-    return CellType(plan.digest, dtype, units)
+    return CellType(plan.digest, dtype, units, narrow)
 
 
 def buffers(plan: Plan, which: int) -> tuple[str, ...]:

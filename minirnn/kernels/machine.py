@@ -3,6 +3,7 @@
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -56,4 +57,14 @@ def detect() -> Machine:
     return Machine(bits, registers, fma)
 
 
+def second_level_cache() -> int:
+    """Return the bytes of a core's second-level cache; 1 MiB where the system does not tell."""
+    try:
+        text = Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().strip()
+        return int(text.removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 1 << 20
+
+
 MACHINE = detect()
+CACHE_BYTES = second_level_cache()

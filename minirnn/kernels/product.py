@@ -16,7 +16,16 @@ from numba.extending import intrinsic
 from minirnn.kernels._jit import kernel, native
 from minirnn.kernels.machine import MACHINE
 from minirnn.kernels.memory import clear, copy, load
-from minirnn.kernels.tile import ADD_TO_C, FROM_PANEL, HEIGHTS, WIDEST, call_tile, tile_address
+from minirnn.kernels.tile import (
+    ADD_TO_C,
+    CONTINUE,
+    FROM_PANEL,
+    HEIGHTS,
+    WIDEST,
+    call_tile,
+    line_ahead,
+    tile_address,
+)
 from minirnn.kernels.vector import I64, ITEMSIZE, Vector
 from minirnn.kernels.workspace import address
 
@@ -27,6 +36,7 @@ ROWS, TRANSPOSED, SUMS = 1, 2, 3  # kinds of job
 # TRANSPOSED, the target of SUMS.
 ROWS_PANELS, ROWS_C, TRANSPOSED_B, TRANSPOSED_C, SUMS_OUT = 5, 8, 9, 12, 6
 
+_UNCUT, _CUT = 2048, 1024  # a longer sum over k is cut: rows of A must stay in the cache as well
 ROW_BLOCK = 96  # rows of A that pass a panel of B before the next panel is taken
 _HEIGHT = HEIGHTS[WIDEST]
 # A^T B: panels of B three vectors wide, panels of A as high as the tile, blocked so that a panel of
@@ -111,7 +121,7 @@ def rows_job(
     """Describe C = A B.
 
     a: (M, >= depth), c: (M, columns rounded up to whole vectors), unit stride along rows.
-    panels: B packed by `minirnn.kernels.pack`.
+    panels: B packed by `minirnn.kernels.pack`, `WIDEST` vectors wide.
     """
     size = ITEMSIZE[dtype]
     vectors = -(-columns * size // VECTOR_BYTES)
@@ -163,26 +173,40 @@ def _rows(job, first, last, left, right):  # type: ignore[no-untyped-def]
     )  # fmt: skip
     full = (depth + 1) * WIDEST * VECTOR_BYTES
     blocks = (last - first + ROW_BLOCK - 1) // ROW_BLOCK
+    cuts = 1 if depth <= _UNCUT else (depth + _CUT - 1) // _CUT  # the sums just go on: same bits
     for i in range(blocks):
         block, end = (
             first + (last - first) * i // blocks,
             first + (last - first) * (i + 1) // blocks,
         )
         tiles = (end - block + _HEIGHT - 1) // _HEIGHT  # of about the same height
-        for j in range(left, right):
-            nv = min(WIDEST, vectors - j * WIDEST)
-            panel = panels + j * full
-            for n in range(tiles):
-                r = block + (end - block) * n // tiles
-                m = block + (end - block) * (n + 1) // tiles - r
-                call_tile(tile, m, nv, a + r * a_row, a_row, size, panel, depth, FROM_PANEL,
-                          c + r * c_row + j * WIDEST * VECTOR_BYTES, c_row)  # fmt: skip
+        for cut in range(cuts):
+            k, part = depth * cut // cuts, depth * (cut + 1) // cuts - depth * cut // cuts
+            start = FROM_PANEL if cut == 0 else CONTINUE
+            for j in range(left, right):
+                nv = min(WIDEST, vectors - j * WIDEST)
+                panel = panels + j * full + k * nv * VECTOR_BYTES
+                following = panels + (j + 1) * full + k * nv * VECTOR_BYTES
+                if j + 1 == right:
+                    following = panel
+                for n in range(tiles):
+                    r = block + (end - block) * n // tiles
+                    m = block + (end - block) * (n + 1) // tiles - r
+                    call_tile(tile, m, nv, a + r * a_row + k * size, a_row, size, panel, part,
+                              start, c + r * c_row + j * WIDEST * VECTOR_BYTES, c_row,
+                              line_ahead(following, part, nv, n))  # fmt: skip
+
+
+@kernel
+def _panels(job):  # type: ignore[no-untyped-def]
+    """Return the number of panels of a job C = A B."""
+    return (load(job + 56) + WIDEST - 1) // WIDEST
 
 
 @kernel
 def run_rows(job, first, last, thread, threads):  # type: ignore[no-untyped-def]
     """Do this thread's share of some rows of a job C = A B: of the panels, if there are enough."""
-    panels = (load(job + 56) + WIDEST - 1) // WIDEST
+    panels = _panels(job)
     if panels >= threads:
         _rows(job, first, last, panels * thread // threads, panels * (thread + 1) // threads)
     else:
@@ -239,7 +263,7 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
                     place = load(places + vector % members * 8)
                     row = (place * blocks + vector // members) * lanes + part * height
                     call_tile(tile, height, nv, scratch + (p - p0) * high * depth, size, high,
-                              panel, depth, start, c + row * c_row + col, c_row)  # fmt: skip
+                              panel, depth, start, c + row * c_row + col, c_row, panel)  # fmt: skip
         start = ADD_TO_C
 
 
@@ -277,7 +301,7 @@ def run_jobs(jobs, count, thread, threads, scratch):  # type: ignore[no-untyped-
         job = jobs + i * WORDS * 8
         kind = load(job)
         if kind == ROWS:
-            rows, panels = load(job + 32), (load(job + 56) + WIDEST - 1) // WIDEST
+            rows, panels = load(job + 32), _panels(job)
             _rows(job, rows * thread // threads, rows * (thread + 1) // threads, 0, panels)
         elif kind == TRANSPOSED:
             panels = load(job + 48)

@@ -44,7 +44,7 @@ class _StageEmitter:
         self.stage = stages(plan, which)[number]
         self.names = buffers(plan, which)
         self.head, self.now = head, now
-        self.units, self.height, self.chunks = tiling(plan, which, self.stage, kind.units)
+        self.units, self.height, self.chunks = tiling(plan, which, self.stage, kind.units[which])
         self.members = [
             len(plan.groups[g].blocks) if which == FORWARD else 1 for g in self.stage.groups
         ]
@@ -85,7 +85,11 @@ class _StageEmitter:
                 row = b.add(row0, b.sdiv(b.mul(rows, done), tiles))
                 high = b.sub(b.add(row0, b.sdiv(b.mul(rows, after), tiles)), row)
                 self._prefetch(row, unit, high, count)
-                self._products(b.add(first, column.index), count, row, high, product)
+                after = b.add(b.add(first, column.index), I64(1))  # the column that comes next
+                after = b.select(b.icmp_signed("<", after, last), after, first)
+                self._products(
+                    [b.add(first, column.index), after], count, row, high, product, tile.index
+                )
                 self._rows(row, unit, high, count)
 
     def _rows(self, row: Any, unit: Any, high: Any, count: Any) -> None:
@@ -139,8 +143,13 @@ class _StageEmitter:
                 for m in sorted(members[buffer]):
                     v.prefetch(b.add(at, I64(m * v.bytes)), buffer in written)
 
-    def _products(self, column: Any, count: Any, row: Any, high: Any, product: Any) -> None:
-        """Fill the accumulators: (height, units * members) vectors, group after group."""
+    def _products(
+        self, column: list[Any], count: Any, row: Any, high: Any, product: Any, part: Any
+    ) -> None:
+        """Fill the accumulators: (height, units * members) vectors, group after group.
+
+        column: this one and the next, whose weights are fetched meanwhile, a part by each tile.
+        """
         if not self.stage.groups:
             return
         b, v = self.b, self.v
@@ -157,12 +166,17 @@ class _StageEmitter:
                     at = 0
                     for c, wide in enumerate(self.chunks[g]):
                         columns = self.word(weights, self.weight_index[g, c] * 8)
-                        entry = b.add(columns, b.mul(column, I64(24)))
+                        entry, following = (b.add(columns, b.mul(c, I64(24))) for c in column)
                         panel, skipped, depth = (self.word(entry, o) for o in (0, 8, 16))
+                        lines = b.mul(
+                            b.srem(part, I64(wide * self.units)), self.word(following, 16)
+                        )
+                        ahead = b.add(self.word(following, 0), b.shl(lines, I64(6)))
                         emit_call(
                             b, tile, high, b.mul(count, I64(wide)), b.add(a, skipped), stride,
                             I64(v.size), panel, depth, I64(FROM_PANEL_NEAR),
                             b.add(self.scratch, I64((offset + at) * v.bytes)), I64(row_bytes),
+                            ahead,
                         )  # fmt: skip
                         at += wide
                     offset += self.units * members

@@ -15,8 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from minirnn.kernels._jit import native
-from minirnn.kernels.machine import MACHINE
+from minirnn.kernels._jit import kernel, native
+from minirnn.kernels.machine import CACHE_BYTES, MACHINE
 from minirnn.kernels.vector import I64, Vector
 
 # NV vectors wide -> rows high; measured (shared design notes): 6x4 and 8x3 reach the peak with 32
@@ -24,9 +24,10 @@ from minirnn.kernels.vector import I64, Vector
 HEIGHTS = {1: 8, 2: 8, 3: 8, 4: 6} if MACHINE.registers == 32 else {1: 6, 2: 6, 3: 4}
 WIDEST = 4 if MACHINE.registers == 32 else 2  # vectors per panel of a plain product
 # What becomes of C: written from sums that begin with the panel's first row (near: C is in the
-# first-level cache), or such sums are added to it.
-FROM_PANEL, ADD_TO_C, FROM_PANEL_NEAR = 1, 2, 3
-SIGNATURE = types.void(*[types.int64] * 10)
+# first-level cache), or such sums are added to it, or the sums begin with it.
+FROM_PANEL, ADD_TO_C, FROM_PANEL_NEAR, CONTINUE = 1, 2, 3, 4
+_LINE = 64  # bytes of a cache line
+SIGNATURE = types.void(*[types.int64] * 11)
 
 
 class _Tile:
@@ -34,7 +35,8 @@ class _Tile:
 
     def __init__(self, v: Vector, rows: int, nv: int, args: list[Any]) -> None:
         self.v, self.rows, self.nv = v, rows, nv
-        self.a, self.a_row, self.a_k, self.panel, self.depth, self.start, self.c, self.c_row = args
+        (self.a, self.a_row, self.a_k, self.panel, self.depth, self.start, self.c, self.c_row,
+         self.ahead) = args  # fmt: skip
         self.places = [(i, j) for i in range(rows) for j in range(nv)]
 
     def emit(self) -> None:
@@ -43,12 +45,10 @@ class _Tile:
         self._prefetch()
         self.step = I64(self.nv * v.bytes)
         self.row = [b.add(self.a, b.mul(self.a_row, I64(i))) for i in range(self.rows)]
-        first = [v.load(b.add(self.panel, I64(j * v.bytes))) for j in range(self.nv)]
-        sums = [first[j] for _, j in self.places]
-        ak, bk = I64(0), b.add(self.panel, self.step)
-        pairs = b.ashr(self.depth, I64(1))
-        sums, ak, bk = self._repeat(sums, ak, bk, pairs, 2)
-        sums, _, _ = self._repeat(sums, ak, bk, b.and_(self.depth, I64(1)), 1)
+        sums = self._first()
+        where = [I64(0), b.add(self.panel, self.step), self.ahead]
+        sums, where = self._repeat(sums, where, b.ashr(self.depth, I64(1)), 2)
+        sums, _ = self._repeat(sums, where, b.and_(self.depth, I64(1)), 1)
         self._store(sums)
 
     def _prefetch(self) -> None:
@@ -58,26 +58,49 @@ class _Tile:
             for i, j in self.places:
                 v.prefetch(self._c(i, j), write=True)
 
+    def _first(self) -> list[Any]:
+        """Return what the sums begin with: the panel's first row, or C."""
+        v, b = self.v, self.v.b
+        with b.if_else(b.icmp_signed("==", self.start, I64(CONTINUE))) as (go_on, begin):
+            with go_on:
+                old = [v.load(self._c(i, j)) for i, j in self.places]
+                at_old = b.block
+            with begin:
+                row = [v.load(b.add(self.panel, I64(j * v.bytes))) for j in range(self.nv)]
+                at_row = b.block
+        sums = []
+        for (_, j), value in zip(self.places, old, strict=True):
+            phi = b.phi(v.type)
+            phi.add_incoming(value, at_old)
+            phi.add_incoming(row[j], at_row)
+            sums.append(phi)
+        return sums
+
     def _c(self, i: int, j: int) -> Any:
         b = self.v.b
         return b.add(self.c, b.add(b.mul(self.c_row, I64(i)), I64(j * self.v.bytes)))
 
     def _repeat(
-        self, begin: list[Any], ak0: Any, bk0: Any, count: Any, steps: int
-    ) -> tuple[list[Any], Any, Any]:
-        """Emit ``count`` rounds of so many k; returns the sums and where A and B are then."""
+        self, begin: list[Any], where: list[Any], count: Any, steps: int
+    ) -> tuple[list[Any], list[Any]]:
+        """Emit ``count`` rounds of so many k.
+
+        begin: the sums so far; where: the offset of k in A, the address of k in B, and the line to
+        ask for. Returns both as they are then.
+        """
         b = self.v.b
         head = b.block
         loop, done = b.append_basic_block("k"), b.append_basic_block("done")
         b.cbranch(b.icmp_signed(">", count, I64(0)), loop, done)
         b.position_at_end(loop)
-        entry = [I64(0), ak0, bk0, *begin]
+        entry = [I64(0), *where, *begin]
         phis = [b.phi(value.type) for value in entry]
-        n, ak, bk, *sums = phis
+        n, ak, bk, ahead, *sums = phis
         for _ in range(steps):
             sums = self._add_products(sums, ak, bk)
-            ak, bk = b.add(ak, self.a_k), b.add(bk, self.step)
-        after = [b.add(n, I64(1)), ak, bk, *sums]
+            self.v.prefetch(ahead, level=2)
+            ak, bk, ahead = b.add(ak, self.a_k), b.add(bk, self.step), b.add(ahead, I64(_LINE))
+        after = [b.add(n, I64(1)), ak, bk, ahead, *sums]
         for phi, before, following in zip(phis, entry, after, strict=True):
             phi.add_incoming(before, head)
             phi.add_incoming(following, b.block)
@@ -90,7 +113,7 @@ class _Tile:
             phi.add_incoming(before, head)
             phi.add_incoming(following, end)
             out.append(phi)
-        return out[2:], out[0], out[1]
+        return out[3:], out[:3]
 
     def _add_products(self, sums: list[Any], ak: Any, bk: Any) -> list[Any]:
         """Add the products of one k."""
@@ -138,25 +161,27 @@ def _emit_tile(dtype: str) -> Any:
 
 
 @intrinsic
-def _tile32(typingctx, rows, nv, a, a_row, a_k, panel, depth, start, c, c_row):  # type: ignore[no-untyped-def]
+def _tile32(typingctx, rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, ahead):  # type: ignore[no-untyped-def]
     return SIGNATURE, _emit_tile("float32")
 
 
 @intrinsic
-def _tile64(typingctx, rows, nv, a, a_row, a_k, panel, depth, start, c, c_row):  # type: ignore[no-untyped-def]
+def _tile64(typingctx, rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, ahead):  # type: ignore[no-untyped-def]
     return SIGNATURE, _emit_tile("float64")
 
 
 # rows, nv: size of the tile.  a: address of A, a_row and a_k its strides; panel: address of packed
-# B; depth: K; start: one of the three above; c: address of C, c_row its stride. Strides in bytes.
+# B; depth: K; start: one of the four above; c: address of C, c_row its stride. Strides in bytes.
+# ahead: K lines from here on are fetched to the second-level cache meanwhile: a part of the panel
+# that comes next, which may lie in a cache that the cores share.
 
 
-def _product32(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row):  # type: ignore[no-untyped-def]
-    _tile32(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row)
+def _product32(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, ahead):  # type: ignore[no-untyped-def]
+    _tile32(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, ahead)
 
 
-def _product64(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row):  # type: ignore[no-untyped-def]
-    _tile64(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row)
+def _product64(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, ahead):  # type: ignore[no-untyped-def]
+    _tile64(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, ahead)
 
 
 @cache
@@ -172,19 +197,19 @@ def tile_address(dtype: str) -> int:
 
 def emit_call(builder: Any, address: Any, *args: Any) -> None:
     """Emit a call of the tile at an address."""
-    kind = ir.FunctionType(ir.VoidType(), [I64] * 10).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [I64] * 11).as_pointer()
     builder.call(builder.inttoptr(address, kind), args)
 
 
 @intrinsic
-def call_tile(typingctx, address, rows, nv, a, a_row, a_k, panel, depth, start, c, c_row):  # type: ignore[no-untyped-def]
+def call_tile(typingctx, address, rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, ahead):  # type: ignore[no-untyped-def]
     """Call the tile at an address from a kernel."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         emit_call(builder, *args)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 11), codegen
+    return types.void(*[types.int64] * 12), codegen
 
 
 def cut(members: int) -> tuple[int, ...]:
@@ -199,6 +224,16 @@ def units_per_column(blocks: int) -> int:
     return max(1, min(WIDEST, blocks // 2))
 
 
+def panel_width(depth: int) -> int:
+    """Return how many vectors wide a panel of B with ``depth`` rows is.
+
+    The panel in use and the next one, which is fetched meanwhile, shall leave room in the
+    second-level cache.
+    """
+    large = depth * WIDEST * MACHINE.bits // 8 > CACHE_BYTES * 2 // 7
+    return 2 if large else WIDEST
+
+
 def shape_for(members: Collection[int], units: int) -> tuple[int, int]:
     """Return unit blocks per column and rows per tile.
 
@@ -207,3 +242,12 @@ def shape_for(members: Collection[int], units: int) -> tuple[int, int]:
     """
     units = max(1, min(units, WIDEST // max(members, default=1)))
     return units, min(HEIGHTS[units * wide] for n in members or (1,) for wide in cut(n))
+
+
+@kernel
+def line_ahead(panel, depth, wide, part):  # type: ignore[no-untyped-def]
+    """Return from where the tile of this number fetches lines of a panel: each another part.
+
+    A panel has K lines for each of the vectors that it is wide.
+    """
+    return panel + part % wide * depth * _LINE

@@ -146,10 +146,10 @@ class Vector:
     def less_equal(self, a: Any, b: Any) -> Any:
         return self.b.fcmp_ordered("<=", a, b)
 
-    def prefetch(self, address: Any, write: bool = False) -> None:
-        """Ask for the line at an address, to be read or to be written."""
+    def prefetch(self, address: Any, write: bool = False, level: int = 1) -> None:
+        """Ask for the line at an address, to be read or written, in a cache of this level."""
         line = self.b.inttoptr(address, ir.IntType(8).as_pointer())
-        flags = [I32(int(write)), I32(3), I32(1)]
+        flags = [I32(int(write)), I32(4 - level), I32(1)]
         kind = ir.FunctionType(ir.VoidType(), [line.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(self.b.module, kind, "llvm.prefetch.p0")
         self.b.call(function, [line, *flags])

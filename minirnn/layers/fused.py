@@ -71,7 +71,7 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
     def jvp(*tangents: np.ndarray | None) -> list[np.ndarray]:
         return TangentRun(run, list(tangents), keep=False).tangents()
 
-    return record(outputs, run.inputs, vjp, jvp=jvp, name=cell.name)
+    return record(outputs, run.inputs, vjp, jvp=jvp, name=cell.name, fresh=view is None)
 
 
 def _no_vjp(*_: Any) -> list[Any]:
