@@ -118,15 +118,17 @@ def libraries_for(kind: str, work: Work, among: tuple[str, ...]) -> tuple[str, .
 def entries(kind: str, works: Iterable[Work], among: tuple[str, ...]) -> list[Any]:
     """Return the parameters (work, library) of a module's tests, with readable names."""
     works = list(works)
+    quick = [w for w in works if _in_quick_runs(kind, w)]
     return [
         pytest.param(w, name, id=f"{w.cell} {w.shape.label} {w.dtype} {threads_label()} {name}")
-        for w in chosen(works, filter(_in_quick_runs, works))
+        for w in chosen(works, quick)
         for name in libraries_for(kind, w, among)
     ]
 
 
-def _in_quick_runs(work: Work) -> bool:
-    return work.shape.quick and work.cell in QUICK_CELLS and work.dtype == FLOAT32
+def _in_quick_runs(kind: str, work: Work) -> bool:
+    named = QUICK_CELLS if kind == "training" else QUICK_CELLS[-1:]
+    return work.shape.quick and work.cell in named and work.dtype == FLOAT32
 
 
 def report(benchmark: Any, kind: str, work: Work, library: str, among: tuple[str, ...]) -> None:

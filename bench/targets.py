@@ -204,6 +204,17 @@ def steady(results: Results) -> Iterator[Row]:
             yield Row(f"T={e['T']}", e["threads"], value, 1.1, False, f"{value:.2f}", bound)
 
 
+def linear(results: Results) -> Iterator[Row]:
+    """Yield the growth of memory when T doubles."""
+    for e in results.select("memory", library="minirnn", series="T"):
+        facts = {k: e[k] for k in ("B", "I", "H", "threads", "series", "library")}
+        half = results.one("memory", T=e["T"] // 2, **facts)
+        if half is not None and e["T"] >= 1000:
+            value = e["MB"] / half["MB"]
+            shown = f"{value:.2f} ({half['MB']:.0f} to {e['MB']:.0f} MB)"
+            yield Row(f"T={e['T']}", e["threads"], value, 2.1, False, shown, "see memory.svg")
+
+
 TARGETS = (
     Target("training step, RNN and GRU",
            "the smaller of 1.8 x the faster of PyTorch and JAX and 83 % of the peak (B <= 8: 75 %)",
@@ -221,5 +232,6 @@ TARGETS = (
     Target("a node of the tape", "a quarter of HIPS autograd's time, 1.5 of PyTorch's", tape),
     Target("first training step of a process", "1 s cached, 3 s for a new cell", first_step),
     Target("growth of memory, T*B*H >= 1e6", "at most PyTorch's", memory),
+    Target("memory of a step with twice as many time steps", "at most 2.1 times", linear),
     Target("time per step of 1000 and 3000 steps", "at most 1.1 of that at T=100", steady),
 )  # fmt: skip
