@@ -19,6 +19,7 @@ from minirnn.kernels.vector import I64, Vector
 
 ROUNDS = 5
 STREAMS = 8  # vectors read before the next sum depends on this one
+TILES = 8  # tiles that use a panel before the next is taken, as with a batch of 48 or 64
 FLOAT = np.dtype(np.float32)
 # where the data lies -> bytes that one thread reads over and over
 LEVELS = {"L1": 16 << 10, "L2": 512 << 10, "L3": 24 << 20}
@@ -77,13 +78,20 @@ def _emit_sum(v: Vector, address: Any, count: Any) -> Any:
 
 
 @njit(nogil=True)
-def _tiles(address, times, rows, nv, a, depth, panels, panel_bytes, panel, c):  # type: ignore[no-untyped-def]
-    """Run the tile over panels of packed B, again and again."""
+def _tiles(address, times, high, nv, a, depth, panels, panel_bytes, panel, c):  # type: ignore[no-untyped-def]
+    """Multiply `TILES` tiles of rows with panels of packed B, again and again.
+
+    While a panel is used the next one is fetched, a part by each tile, as products do.
+    """
     for _ in range(times):
         for p in range(panels):
-            tile.call_tile(
-                address, rows, nv, a, depth * 4, 4, panel + p * panel_bytes, depth, 1, c, nv * 64
-            )
+            following = panel + (p + 1) % panels * panel_bytes
+            for t in range(TILES):
+                tile.call_tile(
+                    address, high, nv, a + t * high * depth * 4, depth * 4, 4,
+                    panel + p * panel_bytes, depth, tile.FROM_PANEL_NEAR, c, nv * 64,
+                    following + t % nv * depth * 64,
+                )  # fmt: skip
 
 
 def _durations(calls: list[Callable[[int], None]], least: float = 0.01) -> tuple[list[float], int]:
@@ -115,14 +123,14 @@ def bandwidth(level: str, threads: int) -> tuple[list[float], int]:
 
 def tile_rate(level: str, threads: int, rows: int, nv: int) -> tuple[list[float], int]:
     """Return durations of rounds and the flop of each, for a tile whose panels lie in a cache."""
-    depth = 64 if level == "L1" else 256
+    depth = 64 if level == "L1" else 512
     vector = MACHINE.bits // 8
     panel_bytes = (depth + 1) * nv * vector
     panels = max(1, LEVELS[level] // panel_bytes)
     address = tile.tile_address("float32")
     calls, kept = [], []
     for _ in range(threads):
-        a = aligned((rows, depth), FLOAT, fill=1e-3)
+        a = aligned((TILES * rows, depth), FLOAT, fill=1e-3)
         b = aligned((panels * panel_bytes // 4,), FLOAT, fill=1e-3)
         c = aligned((rows, nv * 16), FLOAT, fill=0.0)
         kept.append((a, b, c))
@@ -130,4 +138,4 @@ def tile_rate(level: str, threads: int, rows: int, nv: int) -> tuple[list[float]
         calls.append(lambda times, p=places: _tiles(address, times, rows, nv, *p))
     durations, times = _durations(calls)
     lanes = MACHINE.lanes(4)
-    return durations, 2 * threads * times * panels * rows * nv * lanes * depth
+    return durations, 2 * threads * times * panels * TILES * rows * nv * lanes * depth
