@@ -4,6 +4,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+import numpy as np
+
 import minirnn
 from diagnostics.machine import machine
 from diagnostics.measuring import LEVELS, Effort, Findings, findings_of_layer, measure_model
@@ -62,17 +64,19 @@ def diagnose(
     effort = Effort(level, need_lag, sources, lyapunov, seed)
     made: dict[str, list[Findings]] = {}
     with ExitStack() as stack:
+        # Numbers that are not finite are what the report is about: NumPy need not warn of them.
+        stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(evaluating(model))
         watched = {name: stack.enter_context(minirnn.watch(m)) for name, m in layers.items()}
         called = {name: stack.enter_context(calls_of(m)) for name, m in layers.items()}
         out = model(x)
         value = None if y is None else (loss or loss_for(y))(_first(out), y)
-    for name, layer in layers.items():
-        if not called[name]:
-            continue  # a layer that this input does not reach
-        title = name or type(layer).__name__
-        made[name] = findings_of_layer(title, layer, watched[name], called[name][-1], value, effort)
-    with evaluating(model):
+    with np.errstate(all="ignore"), evaluating(model):
+        for name, layer in layers.items():
+            if not called[name]:
+                continue  # a layer that this input does not reach
+            title, call = name or type(layer).__name__, called[name][-1]
+            made[name] = findings_of_layer(title, layer, watched[name], call, value, effort)
         reached = {name: layer for name, layer in layers.items() if name in made}
         measure_model(made, reached, model, x, y, loss, effort)
     found = [findings for some in made.values() for findings in some]

@@ -23,6 +23,7 @@ from diagnostics.quantities.parameter_gradients import gradients_of_record
 from diagnostics.quantities.statistics import Floats, joint_norm
 from diagnostics.quantities.twin import Twin, twin_of
 
+CUTS = 8  # of the step of a difference, each by 8
 GROUPS = 4  # of sources, each carried back alone
 Found = tuple[str, float, float]  # name, residual, tolerance
 
@@ -166,45 +167,64 @@ def _exponents(spectra: Sequence[LyapunovSpectrum]) -> Iterator[Found]:
 def _difference(twin: Twin, v: Any, rng: Any) -> Iterator[Found]:
     """Compare (d) a difference of the loss with its derivative, with an error bar of its own.
 
-    The step is eps^(1/3) of the parameters; half of it tells how far the difference is off.
+    Half a random direction, half the gradient's, so that the derivative is no small difference
+    of large terms. The step is eps^(1/3) of the parameters, and half of it tells the error;
+    while they disagree the step is cut, and where rounding comes first nothing is said.
     """
     if structure_of(twin.layer.cell).stops:
         return  # its equations hide a dependence from derivatives, which differences see
     named = dict(twin.layer.named_parameters())
     before = {k: p.numpy().copy() for k, p in named.items()}
-    norm = max(float(joint_norm([np.concatenate([a.ravel() for a in before.values()])])), 1.0)
-    direction = {k: rng.standard_normal(a.shape) for k, a in before.items()}
-    mask = {k: a != 0 for k, a in before.items()}  # entries that must stay 0 stay so
-    direction = {k: d * mask[k] if k.startswith("weight_hh") else d for k, d in direction.items()}
-    length = float(joint_norm([np.concatenate([d.ravel() for d in direction.values()])]))
     _, output, _ = twin.run()
-    grads = minirnn.grad(output, list(named.values()), v, allow_unused=True)
-    # Moved parameters are rounded to the dtype: the direction is what was really moved.
-    slopes, rates, sizes = [], [], []
-    for h in (twin.eps ** (1 / 3), twin.eps ** (1 / 3) / 2):
-        ends, losses = [], []
-        for sign in (1, -1):
-            moved = {k: before[k] + sign * h * norm / length * direction[k] for k in before}
-            ends.append({k: m.astype(twin.dtype) for k, m in moved.items()})
-            for k, p in named.items():
-                p.assign(ends[-1][k])
-            product = twin.run()[1].numpy().astype(np.float64) * v
-            losses.append(product.sum())
-            sizes.append(float(np.linalg.norm(product)))
-        change = [ends[0][k].astype(np.float64) - ends[1][k] for k in named]
-        slopes.append(sum(float(np.vdot(c, g.numpy())) for c, g in zip(change, grads, strict=True)
-                          if g is not None) / (2 * h))  # fmt: skip
-        rates.append(float(losses[0] - losses[1]) / (2 * h))
+    found = minirnn.grad(output, list(named.values()), v, allow_unused=True)
+    grads = {k: np.zeros(before[k].shape) if g is None else g.numpy().astype(np.float64)
+             for k, g in zip(named, found, strict=True)}  # fmt: skip
+    direction = _direction(before, grads, rng)
+    h = twin.eps ** (1 / 3)
+    for _ in range(CUTS):
+        (coarse, _, _), (rate, slope, rounding) = (
+            _slopes(twin, v, before, grads, direction, step) for step in (h, h / 2)
+        )
+        if not rounding < 0.01 * abs(rate):
+            return
+        if abs(coarse - rate) < 0.01 * abs(rate):
+            size = max(abs(rate), abs(slope))
+            allowed = 4 * abs(coarse - rate) + rounding + 100 * twin.eps ** (2 / 3) * size
+            yield "(d) directional difference", abs(rate - slope) / size, allowed / size
+            return
+        h /= 8
+
+
+def _direction(before: dict[str, Any], grads: dict[str, Any], rng: Any) -> dict[str, Any]:
+    """Half random, half along the gradient, as long as the parameters themselves."""
+    moving = {k: a != 0 if k.startswith("weight_hh") else True for k, a in before.items()}
+    drawn = {k: rng.standard_normal(a.shape) * moving[k] for k, a in before.items()}
+    size, scale = _norm(drawn), _norm(grads)
+    scale = scale if 0 < scale < np.inf else 1.0
+    length = max(_norm(before), 1.0) / 2
+    return {k: length * (drawn[k] / size + grads[k] / scale) for k in before}
+
+
+def _slopes(
+    twin: Twin, v: Any, before: dict[str, Any], grads: dict[str, Any], direction: Any, h: float
+) -> tuple[float, float, float]:
+    """Central difference of the loss, its derivative, and the difference's rounding."""
+    named = dict(twin.layer.named_parameters())
+    ends, losses, sizes = [], [], []
+    for sign in (1, -1):
+        ends.append({k: (a + sign * h * direction[k]).astype(a.dtype) for k, a in before.items()})
+        for k, p in named.items():
+            p.assign(ends[-1][k])
+        product = twin.run()[1].numpy().astype(np.float64) * v
+        losses.append(float(product.sum()))
+        sizes.append(float(np.linalg.norm(product)))
     for k, p in named.items():
         p.assign(before[k])
-    errors = [abs(rate - slope) for rate, slope in zip(rates, slopes, strict=True)]
-    gradient = joint_norm([np.concatenate([g.numpy().ravel() for g in grads if g is not None])])
-    size = max(abs(slopes[1]), float(gradient) * norm / np.sqrt(max(1, _count(before))))
-    # The error of h shows in what h/2 takes off it; rounding of the outputs, independent of each
-    # other, is divided by h.
-    rounding = 16 * twin.eps * max(sizes) / twin.eps ** (1 / 3)
-    allowed = 4 * abs(errors[0] - errors[1]) + rounding + 100 * twin.eps ** (2 / 3) * size
-    yield "(d) directional difference", _relative(errors[1], size), _relative(allowed, size)
+    # Moved parameters are rounded to the dtype: what was really moved is the direction.
+    moved = {k: ends[0][k].astype(np.float64) - ends[1][k] for k in before}
+    slope = sum(float(np.vdot(moved[k], grads[k])) for k in before) / (2 * h)
+    # Outputs are rounded independently of each other.
+    return (losses[0] - losses[1]) / (2 * h), slope, 16 * twin.eps * max(sizes) / h
 
 
 def _lags(gains: Sequence[LagGain]) -> Iterator[Found]:
@@ -280,7 +300,3 @@ def _relative(residual: float, size: float) -> float:
 
 def _order(value: float) -> float:
     return float("inf") if np.isnan(value) else value
-
-
-def _count(arrays: dict[str, Any]) -> int:
-    return sum(a.size for a in arrays.values())

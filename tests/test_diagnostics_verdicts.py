@@ -1,0 +1,297 @@
+"""Verdicts as a whole: what must change none of them, and input that is hardly any."""
+
+import numpy as np
+import pytest
+
+import diagnostics as dg
+import minirnn
+from diagnostics import rules
+from diagnostics.quantities.base import Cost
+from diagnostics.quantities.lag_gain import lag_gain_of_record, summarise
+from diagnostics.rules.table import TABLE
+from minirnn.layers.reference import use_reference
+from tests.test_diagnostics_closed_forms import NON_NORMAL, linear, network
+from tests.toy_record import ToyRecord, orthogonal, repeated
+
+STEPS, BATCH, INPUTS, UNITS = 50, 8, 3, 8
+
+
+class Padded(minirnn.Module):
+    """A recurrent layer and a readout; sequences may have lengths."""
+
+    def __init__(self, recurrent, lengths=None):
+        self.recurrent, self.lengths = recurrent, lengths
+        self.readout = minirnn.Linear(recurrent.hidden_size, 2, dtype="float64", seed=5)
+
+    def forward(self, x):
+        return self.readout(self.recurrent(x, lengths=self.lengths)[0])
+
+
+# Each of these is far from every threshold: vanishing, fair, exploding, saturated, remembering.
+NETWORKS = {
+    "dying rnn": ("rnn", {"weight_hh": minirnn.init.orthogonal(0.5)}, 0.3),
+    "orthogonal rnn": ("rnn", {"weight_hh": minirnn.init.orthogonal(0.99)}, 0.01),
+    "exploding rnn": ("rnn", {"weight_hh": minirnn.init.orthogonal(1.6)}, 1e-12),
+    "saturated gru": ("gru", {"bias": minirnn.init.uniform(0.5)}, 60.0),
+    "remembering lstm": ("lstm", {"bias": minirnn.init.forget_bias(6.0)}, 0.3),
+}
+
+
+def made(kind):
+    """A network, its input and the readout's targets at the last step."""
+    name, init, scale = NETWORKS[kind]
+    layer = minirnn.Recurrent(name, INPUTS, UNITS, dtype="float64", seed=2, init=init)
+    for parameter in (layer.bias_ih_l0, layer.bias_hh_l0) if name == "rnn" else ():
+        parameter.assign(np.zeros(parameter.shape))
+    rng = np.random.default_rng(7)
+    x = scale * rng.normal(size=(STEPS, BATCH, INPUTS))
+    return layer, x, rng.normal(size=(STEPS, BATCH, 2))
+
+
+def levels(layer, x, y, lengths=None, factor=1.0, last=None, need_lag=30):
+    """Level of every rule, for a loss at the last step."""
+    last = len(y) - 1 if last is None else last
+
+    def loss(out, y):
+        return factor * ((out[last] - y[last]) ** 2).mean()
+
+    report = dg.diagnose(Padded(layer, lengths), x, y, loss, level="full", need_lag=need_lag)
+    return {v.rule: v.level for v in report.verdicts}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def judged(request):
+    layer, x, y = made(request.param)
+    return request.param, layer, x, y, levels(layer, x, y)
+
+
+EXPECTED = {
+    "dying rnn": {"R1": "fail", "R2": "ok", "R4": "info", "R5": "fail"},
+    "orthogonal rnn": {"R1": "ok", "R2": "ok", "R5": "ok"},
+    "exploding rnn": {"R1": "ok", "R2": "fail", "R5": "fail"},
+    "saturated gru": {"R6": "fail", "R7": "ok"},
+    "remembering lstm": {"R1": "ok", "R7": "info", "R8": "ok"},
+}
+
+
+def test_clear_cases_are_judged_as_what_they_are(judged):
+    kind, *_, found = judged
+    assert EXPECTED[kind].items() <= found.items(), found
+    assert found["R15"] == "ok"
+
+
+@pytest.mark.parametrize("factor", [1e-9, 1e9])
+def test_the_size_of_the_loss_changes_no_verdict(factor, judged):
+    _, layer, x, y, found = judged
+    assert levels(layer, x, y, factor=factor) == found
+
+
+def test_the_order_of_the_batch_changes_no_verdict(judged):
+    _, layer, x, y, found = judged
+    order = np.random.default_rng(1).permutation(BATCH)
+    assert levels(layer, x[:, order], y[:, order]) == found
+
+
+def test_a_batch_given_twice_changes_no_verdict(judged):
+    _, layer, x, y, found = judged
+    assert levels(layer, np.tile(x, (1, 2, 1)), np.tile(y, (1, 2, 1))) == found
+
+
+def test_padding_changes_no_verdict(judged):
+    _, layer, x, y, found = judged
+    padded = np.concatenate([x, np.full((9, BATCH, INPUTS), np.nan)])
+    targets = np.concatenate([y, np.zeros((9, BATCH, 2))])
+    lengths = np.full(BATCH, STEPS)
+    assert levels(layer, padded, targets, lengths=lengths, last=STEPS - 1) == found
+
+
+@pytest.mark.parametrize("kind", ["dying rnn", "orthogonal rnn", "exploding rnn"])
+def test_a_later_start_changes_no_verdict(kind):
+    """Without biases zero input leaves the state at zero: the sequence just begins later."""
+    layer, x, y = made(kind)
+    later = np.concatenate([np.zeros((10, BATCH, INPUTS)), x])
+    targets = np.concatenate([np.zeros((10, BATCH, 2)), y])
+    rest = {"R12", "R14"}  # how much of the whole sequence is reached: that is another sequence
+    plain, shifted = levels(layer, x, y, need_lag=20), levels(layer, later, targets, need_lag=20)
+    assert {k: v for k, v in plain.items() if k not in rest} == {
+        k: v for k, v in shifted.items() if k not in rest
+    }
+
+
+# ---- transient growth ---------------------------------------------------------------------------
+
+
+def gain_of(samples):
+    """A lag gain made by hand.  samples: (B, K+1)."""
+    count, lags = samples.shape
+    return summarise(
+        samples[None], np.full((1, count), lags), lags, inject="h", dtype="float64", cost=Cost()
+    )
+
+
+def test_growth_that_dies_out_is_transient():
+    lags = np.arange(50)
+    grown = lags**2 * 0.7**lags + 0.7**lags  # at most 6.5, 25 times what 0.7^lag would be
+    found = rules.transient(gain_of(np.tile(grown, (9, 1))))
+    assert found.level == "warn" and found.ci is not None
+    more = rules.transient(gain_of(np.tile(1e3 * grown - (1e3 - 1) * (lags == 0), (9, 1))))
+    assert more.level == "fail"
+
+
+@pytest.mark.parametrize(
+    "gain",
+    [
+        0.9 ** np.arange(50.0),
+        1.1 ** np.arange(50.0),  # grows for good: R2
+        np.where(np.arange(50) < 25, 1.0, 0.5 ** (np.arange(50.0) - 24)),  # flat, then falls
+        0.3 ** np.arange(50.0) + 0.1 * 0.95 ** np.arange(50.0),  # fast and slow modes
+    ],
+    ids=["decay", "growth", "late fall", "two modes"],
+)
+def test_what_never_grew_first_is_not_transient(gain):
+    assert rules.transient(gain_of(np.tile(gain, (9, 1)))).level == "ok"
+
+
+def test_transient_growth_of_few_sequences_is_inconclusive():
+    gain = lag_gain_of_record(ToyRecord(repeated(NON_NORMAL.copy(), 40), 1, {"h": 2}), sources=1)
+    assert rules.transient(gain).level == "inconclusive"
+
+
+# ---- the table ----------------------------------------------------------------------------------
+
+
+def test_every_rule_has_thresholds_in_order_a_remedy_and_a_source():
+    assert list(TABLE) == [f"R{i}" for i in range(1, 16)]
+    for name, rule in TABLE.items():
+        assert rule.fail <= rule.warn if rule.small_is_bad else rule.warn <= rule.fail, name
+        assert rule.remedy and rule.title and rule.judged
+        assert rule.source.startswith(("anchor", "proposed")), name
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_value_on_each_side_of_each_threshold_is_judged_so(name):
+    rule = TABLE[name]
+    worse = -1 if rule.small_is_bad else 1
+    step = worse * 1e-9 * max(1.0, abs(rule.fail))
+    assert rules.verdict_of(name, rule.warn, None, 8, "").level == "ok"
+    if rule.fail != rule.warn:
+        assert rules.verdict_of(name, rule.warn + step * rule.warn, None, 8, "").level in (
+            "warn", "ok" if rule.warn == 0 else "warn",
+        )  # fmt: skip
+    assert rules.verdict_of(name, rule.fail + step, None, 8, "").level == "fail"
+    verdict = rules.verdict_of(name, rule.fail + step, None, 7, "why")
+    assert verdict.level == "inconclusive" and "7 samples, 8 are needed" in verdict.evidence
+    around = (rule.warn - abs(rule.warn) - 1, rule.warn + abs(rule.warn) + 1)
+    assert rules.verdict_of(name, rule.warn, around, 8, "").level == "inconclusive"
+    assert rules.verdict_of(name, float("nan"), None, 8, "").level == "inconclusive"
+
+
+# ---- hardly any input ---------------------------------------------------------------------------
+
+LEVELS = ("cheap", "standard", "full")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize(("steps", "batch", "units"), [(1, 1, 1), (1, 8, 4), (2, 1, 4), (9, 8, 1)])
+@pytest.mark.parametrize("name", ["rnn", "lstm"])
+def test_one_step_one_sequence_and_one_unit_have_a_report(level, steps, batch, units, name):
+    with use_reference():
+        layer = minirnn.Recurrent(name, 1, units, dtype="float64", seed=0)
+        x = np.ones((steps, batch, 1))
+        report = dg.diagnose(layer, x, np.zeros((steps, batch, units)), level=level)
+    assert {v.level for v in report.verdicts} <= set(rules.LEVELS)
+    assert report.json() and str(report) and report.exit_code("R15") == 0
+    assert level == "cheap" or report["lag_gain"].value[0] == 1.0
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 2), (4, 0, 2)])
+def test_no_steps_and_no_sequences_are_one_clear_error(shape):
+    layer = minirnn.Recurrent("lstm", 2, 4, dtype="float64")
+    y = np.zeros((*shape[:2], 4))
+    words = "at least one step of one sequence"
+    for level in LEVELS:
+        with use_reference(), pytest.raises(ValueError, match=words):
+            dg.diagnose(layer, np.zeros(shape), y, loss=lambda out, y: out.sum(), level=level)
+
+
+@pytest.mark.parametrize("what", ["weights", "input"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_numbers_that_are_not_finite_are_reported_and_located(what, level, rng):
+    layer = minirnn.Recurrent("lstm", 2, 4, dtype="float64", seed=0)
+    x = rng.normal(size=(12, 8, 2))
+    if what == "weights":
+        layer.weight_hh_l0.assign(np.full((16, 4), np.inf))
+    else:
+        x[3] = np.nan
+    with use_reference():
+        report = dg.diagnose(layer, x, np.zeros((12, 8, 4)), level=level)
+    events = report["numeric_health"].events
+    assert events and events[0]["pass"] == "forward"
+    assert events[0]["step"] == (3 if what == "input" else 0)
+    if level != "cheap":
+        assert {v.rule: v.level for v in report.verdicts}["R2"] == "fail"
+
+
+def test_a_layer_that_the_input_does_not_reach_is_left_out(rng):
+    class Half(minirnn.Module):
+        def __init__(self):
+            self.used = minirnn.Recurrent("rnn", 2, 4, dtype="float64", seed=0)
+            self.idle = minirnn.Recurrent("rnn", 2, 4, dtype="float64", seed=0)
+
+        def forward(self, x):
+            return self.used(x)
+
+    with use_reference():
+        report = dg.diagnose(Half(), rng.normal(size=(10, 8, 2)))
+    assert [subject.name for subject in report.subjects] == ["used"]
+
+
+def test_every_level_and_direction_of_a_stack_is_a_subject(rng):
+    with use_reference():
+        layer = minirnn.Recurrent(
+            "gru", 2, 4, num_layers=2, bidirectional=True, dtype="float64", seed=0
+        )
+        x, y = rng.normal(size=(10, 8, 2)), rng.normal(size=(10, 8, 8))
+        report = dg.diagnose(layer, x, y, level="full")
+    assert [s.name for s in report.subjects] == [
+        "Recurrent, level 1, forward", "Recurrent, level 1, reverse",
+        "Recurrent, level 0, forward", "Recurrent, level 0, reverse",
+    ]  # fmt: skip
+    with use_reference():
+        for subject in report.subjects:
+            level, direction = int("level 1" in subject.name), int("reverse" in subject.name)
+            gain = dg.lag_gain(layer, x, level=level, direction=direction)
+            np.testing.assert_array_equal(subject.quantities["lag_gain"].value, gain.value)
+            flow = dg.gradient_flow(layer, x, minirnn.grad(
+                *flow_inputs(layer, x, y))[0].numpy(), direction, level)  # fmt: skip
+            np.testing.assert_allclose(
+                subject.quantities["gradient_flow"].value, flow.value, rtol=1e-10
+            )
+
+
+def flow_inputs(layer, x, y):
+    """The mean squared error's loss and the output that it is differentiated by."""
+    output, _ = layer(x)
+    return minirnn.mse_loss(output, y), [output]
+
+
+def test_a_saved_report_holds_every_quantity(rng, tmp_path):
+    with use_reference():
+        layer = minirnn.Recurrent("lstm", 2, 4, dtype="float64", seed=0)
+        x, y = rng.normal(size=(20, 8, 2)), rng.normal(size=(20, 8, 4))
+        report = dg.diagnose(layer, x, y, level="full")
+    report.to_json(tmp_path / "run.json")
+    loaded = dg.load_report(tmp_path / "run.json")
+    assert loaded.json() == report.json()
+    assert loaded.to_dict() == report.to_dict()
+    report.to_markdown(tmp_path / "run.md")
+    assert len((tmp_path / "run.md").read_text()) > 1000
+    assert len(str(report).splitlines()) <= 25
+    assert len({type(q) for q in report.subjects[0].quantities.values()}) == 15
+
+
+def test_an_orthogonal_linear_network_has_no_complaint(rng):
+    layer = network(linear, 4, weight_hh=orthogonal(4, rng), weight_ih=1.0)
+    with use_reference():
+        report = dg.diagnose(layer, rng.normal(size=(30, 16, 1)), level="full")
+    assert not [v for v in report.verdicts if v.level in ("warn", "fail")]
