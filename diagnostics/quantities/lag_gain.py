@@ -18,6 +18,7 @@ from diagnostics.quantities.lags import (
     gains_of,
     median_gain,
     reach,
+    resampled_gains,
     rows_by_sequence,
 )
 from diagnostics.quantities.statistics import Floats, interval, joint_norm, resamples
@@ -68,13 +69,7 @@ def summarise(
     reached = reach(rows, max_lag, steps)
     ci, replicates = np.full((max_lag + 1, 2), np.nan), None
     if count >= 2:
-        alike = reached.shape[1] == 1
-        replicates = np.stack(
-            [
-                median_gain(samples[:, pick], reached if alike else reached[:, pick])
-                for pick in resamples(count, seed=seed)
-            ]
-        )
+        replicates = resampled_gains(samples, reached, resamples(count, seed=seed))
         ci = interval(replicates)
     return LagGain(
         value=median_gain(samples, reached),

@@ -10,6 +10,8 @@ from diagnostics.quantities.statistics import Floats
 Rows = NDArray[np.int64]
 Reached = NDArray[np.bool_]
 
+_ENTRIES = 2**20  # of resampled gains held at a time
+
 
 def source_rows(steps: int, sources: int) -> Rows:
     """Rows that sources sit on: evenly spread over the second half of the rows 1 to steps."""
@@ -77,6 +79,30 @@ def over_pairs(
 def median_gain(samples: Floats, reached: Reached) -> Floats:
     """Median over the pairs that reach a lag.  Returns (K+1,)."""
     return over_pairs(samples, reached, lambda pairs: np.median(pairs, axis=-1))
+
+
+def resampled_gains(samples: Floats, reached: Reached, picks: Rows) -> Floats:
+    """Median gains of bootstrap replicates.
+
+    samples: (S, B, K+1).  picks: (R, B), the sequences that each replicate holds.  Returns
+    (R, K+1).
+    """
+    if reached.shape[1] > 1:
+        return np.stack([median_gain(samples[:, pick], reached[:, pick]) for pick in picks])
+    found = np.full((len(picks), samples.shape[2]), np.nan)
+    patterns, group = np.unique(reached[:, 0], axis=1, return_inverse=True)
+    for index, pattern in enumerate(patterns.T):
+        if not pattern.any():
+            continue
+        lags = np.flatnonzero(group == index)
+        some = samples[pattern][:, :, lags]  # the sources that reach these lags
+        width = max(1, _ENTRIES // some.size)  # replicates at a time
+        for first in range(0, len(picks), width):
+            chosen = picks[first : first + width]
+            # (sources, replicates, sequences, lags): the medians run over the pairs.
+            drawn = some[:, chosen].transpose(1, 3, 0, 2).reshape(len(chosen), len(lags), -1)
+            found[first : first + width, lags] = np.median(drawn, axis=2)
+    return found
 
 
 def band_of_gains(samples: Floats, reached: Reached) -> Floats:
