@@ -16,6 +16,7 @@ from diagnostics.rules import (
     EXPLODING_WARN,
     MIN_SAMPLES,
     RULES,
+    TABLE,
     VANISHING_FAIL,
     VANISHING_WARN,
     Verdict,
@@ -100,12 +101,28 @@ def _legend(report: Report) -> str:
         "R9": f"R9: the fraction of steps clipped; warn above {CLIPPED_WARN:.0%}, fail above "
         f"{CLIPPED_FAIL:.0%}.",
     }
+    for rule in TABLE.keys() - lines.keys():
+        lines[rule] = _meaning(rule)
     used = {verdict.rule for verdict in report.verdicts}
     note = (
         f"In brackets: 95% intervals. Inconclusive: fewer than {MIN_SAMPLES} samples, or an "
         "interval that straddles a threshold. Info: a fact that is neither good nor bad."
     )
-    return " ".join([line for rule, line in lines.items() if rule in used] + [note])
+    return " ".join([lines[rule] for rule in TABLE if rule in used] + [note])
+
+
+def _meaning(name: str) -> str:
+    """Say what a rule judges, and its thresholds."""
+    rule = TABLE[name]
+    side = "below" if rule.small_is_bad else "above"
+    limits = f"warn {side} {short(rule.warn)}"
+    if rule.fact:
+        limits = f"info {side} {short(rule.warn)}"
+    elif rule.fail or not rule.small_is_bad:
+        limits += f", fail {side} {short(rule.fail)}"
+    if rule.above:
+        limits += f", warn above {short(rule.above[0])}, fail above {short(rule.above[1])}"
+    return f"{name}: {rule.judged}; {limits}."
 
 
 def _lags(report: Report) -> str:

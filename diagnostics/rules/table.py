@@ -14,8 +14,8 @@ class Rule:
     """One rule.
 
     title: a word or two.  judged: the number, in words.  warn, fail: its thresholds.  small_is_bad:
-    whether it is bad below them.  above: a second pair, beyond which it is bad again.  remedy: one
-    line.  source: "anchor" where the numbers are taken from a tool or a paper, "proposed" where
+    whether it is bad below them.  above: a second pair, beyond which it is bad again.  fact:
+    whether it is neither good nor bad, level info.  remedy: one line.  source: "anchor" where the numbers are taken from a tool or a paper, "proposed" where
     they are this project's own.
     """
 
@@ -27,6 +27,7 @@ class Rule:
     source: str
     small_is_bad: bool = False
     above: tuple[float, float] | None = None
+    fact: bool = False
 
 
 TABLE = {
@@ -64,6 +65,7 @@ TABLE = {
         "see R1",
         "anchor: the sufficient condition of Pascanu et al. 2013",
         small_is_bad=True,
+        fact=True,
     ),
     "R5": Rule(
         "Lyapunov",
