@@ -38,7 +38,7 @@ class Packed:
 
 
 @lru_cache(maxsize=256)
-def cell_kernel(cell: Cell, dtype: str, hidden_size: int) -> "CellKernel":
+def cell_kernel(cell: Cell, dtype: np.dtype, hidden_size: int) -> "CellKernel":
     """Return the kernels of a cell for a dtype and hidden size."""
     return CellKernel(cell, np.dtype(dtype), hidden_size)
 

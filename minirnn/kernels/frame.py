@@ -52,6 +52,7 @@ class Frame:
         self.descriptor.set(BEFORE=address(self.jobs), BEFORE_COUNT=1)
         self._backs: dict[str, list[BackFrame]] = {}
         self.inputs: np.ndarray | None = None
+        self._weights: Packed | None = None
         self.shelved = 0  # bytes counted when it was last put on the shelf
 
     @property
@@ -85,11 +86,14 @@ class Frame:
         """Use these weights, and inputs in internal rows (count, I)."""
         k = self.kernel
         self.descriptor.bind(weights)
-        job = product.rows_job(
-            k.dtype.name, inputs, self.features, k.input_panels(weights), self.x_rows.shape[1],
-            self.x_rows,
-        )  # fmt: skip
-        self.jobs[0, : len(job)] = job
+        if weights is not self._weights:
+            job = product.rows_job(
+                k.dtype.name, inputs, self.features, k.input_panels(weights),
+                self.x_rows.shape[1], self.x_rows,
+            )  # fmt: skip
+            self.jobs[0, : len(job)] = job
+            self._weights = weights
+        self.jobs[0, product.ROWS_A] = address(inputs)
         self.inputs = inputs  # alive as long as its address is in the table
 
     def take_back(self, mode: str) -> "BackFrame":

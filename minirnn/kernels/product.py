@@ -32,9 +32,9 @@ from minirnn.kernels.workspace import address
 VECTOR_BYTES = MACHINE.bits // 8
 WORDS = 17  # integers per job
 ROWS, TRANSPOSED, SUMS = 1, 2, 3  # kinds of job
-# Words that hold an address which changes from pass to pass: panels and C of ROWS, B and C of
+# Words that hold an address which changes from pass to pass: A, panels and C of ROWS, B and C of
 # TRANSPOSED, the target of SUMS.
-ROWS_PANELS, ROWS_C, TRANSPOSED_B, TRANSPOSED_C, SUMS_OUT = 5, 8, 9, 12, 6
+ROWS_A, ROWS_PANELS, ROWS_C, TRANSPOSED_B, TRANSPOSED_C, SUMS_OUT = 2, 5, 8, 9, 12, 6
 
 _UNCUT, _CUT = 2048, 1024  # a longer sum over k is cut: rows of A must stay in the cache as well
 ROW_BLOCK = 96  # rows of A that pass a panel of B before the next panel is taken

@@ -240,6 +240,11 @@ class _Equations:
         self.v, self.stage = v, stage
         self.addresses, self.accumulator, self.step = addresses, accumulator, step
         self.memo: dict[Symbol, Any] = dict(memo or {})
+        self._numbers: dict[Symbol, bool] = {}
+        self.narrow: _Equations | None = None  # evaluates what is one number a row
+        if v.width > 1:
+            one = Vector(v.b, v.dtype, v.rows, width=1)
+            self.narrow = _Equations(one, stage, roots, addresses, accumulator, step)
         self.uses: dict[Symbol, int] = {}
         stack, seen = list(roots), set()
         for n in roots:
@@ -259,16 +264,28 @@ class _Equations:
     def value(self, node: Symbol) -> Any:
         """Return the vector that holds a node's value, emitting what it takes."""
         if node not in self.memo:
-            if node in self.stage.sources:
+            if self.narrow is not None and self._one_number(node):
+                self.memo[node] = self.v.widen(self.narrow.value(node))
+            elif node in self.stage.sources:
                 slot = self.stage.sources[node]
-                one = slot.buffer.startswith(("mean", "bmean"))  # one number a row
-                load = self.v.splat_rows if one else self.v.load_rows
-                self.memo[node] = load(self.addresses(slot))
+                self.memo[node] = self.v.load_rows(self.addresses(slot))
             elif node in self.stage.accumulators:
                 self.memo[node] = self.accumulator(*self.stage.accumulators[node])
             else:
                 self.memo[node] = self._compute(node)
         return self.memo[node]
+
+    def _one_number(self, node: Symbol) -> bool:
+        """Whether a node is one number a row, a mean or something computed from means alone."""
+        if node not in self._numbers:
+            slot = self.stage.sources.get(node)
+            if slot is not None:
+                found = slot.buffer.startswith(("mean", "bmean"))
+            else:
+                found = node not in self.stage.accumulators and bool(node.operands)
+                found = found and all(a.op == "const" or self._one_number(a) for a in node.operands)
+            self._numbers[node] = found
+        return self._numbers[node]
 
     def _lone_product(self, node: Symbol) -> bool:
         return node.op == "mul" and self.uses.get(node, 0) == 1 and not self._given(node)

@@ -25,12 +25,12 @@ class Vector:
     long chains of dependent operations take little more time than one.
     """
 
-    def __init__(self, builder: Any, dtype: str, rows: int = 1) -> None:
+    def __init__(self, builder: Any, dtype: str, rows: int = 1, width: int = 0) -> None:
         self.b = builder
         self.dtype = dtype
         self.rows = rows
         self.size = ITEMSIZE[dtype]
-        self.width = MACHINE.lanes(self.size)  # of one machine vector
+        self.width = width or MACHINE.lanes(self.size)  # of one row; by default a machine vector
         self.lanes = rows * self.width
         self.scalar = ir.FloatType() if dtype == "float32" else ir.DoubleType()
         self.bits = ir.IntType(8 * self.size)
@@ -51,7 +51,7 @@ class Vector:
 
     def load_rows(self, addresses: Sequence[Any]) -> Any:
         """Return the machine vectors at ``rows`` addresses side by side."""
-        one = Vector(self.b, self.dtype)
+        one = Vector(self.b, self.dtype, width=self.width)
         value = one.load(addresses[0])
         for n, address in enumerate(addresses[1:], 2):
             value = self._join(value, one.load(address), (n - 1) * self.width)
@@ -59,7 +59,7 @@ class Vector:
 
     def store_rows(self, value: Any, addresses: Sequence[Any]) -> None:
         """Write each machine vector of a value to an address."""
-        one = Vector(self.b, self.dtype)
+        one = Vector(self.b, self.dtype, width=self.width)
         for n, address in enumerate(addresses):
             one.store(self._part(value, n), address)
 
@@ -79,13 +79,9 @@ class Vector:
         mask = ir.Constant(ir.VectorType(I32, len(order)), list(order))
         return self.b.shuffle_vector(left, right, mask)
 
-    def splat_rows(self, addresses: Sequence[Any]) -> Any:
-        """Return the numbers at ``rows`` addresses, each in all lanes of its machine vector."""
-        one = Vector(self.b, self.dtype)
-        value = one.splat(self.load_scalar(addresses[0]))
-        for n, address in enumerate(addresses[1:], 2):
-            value = self._join(value, one.splat(self.load_scalar(address)), (n - 1) * self.width)
-        return value
+    def widen(self, value: Any) -> Any:
+        """Return a value of one number a row, each in all lanes of its row."""
+        return self._shuffle(value, [n for n in range(self.rows) for _ in range(self.width)])
 
     def load_scalar(self, address: Any) -> Any:
         return self.b.load(self.pointer(address, self.scalar), align=self.size)

@@ -17,7 +17,7 @@ from minirnn.layers.tangent import TangentRun, gradient_on_tape
 
 def start_run(run: Direction, packed: Packed, keep: bool) -> Run:
     """Run the forward pass."""
-    kernel: CellKernel = cell_kernel(run.cell, run.dtype.name, run.hidden_size)
+    kernel: CellKernel = cell_kernel(run.cell, run.dtype, run.hidden_size)
     rows = arrange(run.x.shape[0], run.x.shape[1], run.lengths, run.reverse)
     state = {k: s._data for k, s in zip(run.cell.state, run.state, strict=True)}
     below = {k: s._data for k, s in zip(run.cell.state, run.below, strict=False)}

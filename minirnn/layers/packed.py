@@ -56,11 +56,11 @@ def recurrent_bias(run: Direction, full: np.ndarray | None = None) -> np.ndarray
     With ``full``, an array of that shape, turn it back: the part of the blocks that have a bias.
     """
     cell, size = run.cell, run.hidden_size
+    if not cell.unbiased:
+        return run.parameters["bias_hh"]._data if full is None else full
     biased = np.repeat(np.array([k in cell.biased for k in cell.products], bool), size)
     if full is not None:
         return full[biased]
-    if not cell.unbiased:
-        return run.parameters["bias_hh"]._data
     out = np.zeros(len(biased), run.dtype)
     out[biased] = run.parameters["bias_hh"]._data
     return out

@@ -19,6 +19,7 @@ from minirnn.layers.fused_view import FusedView
 from minirnn.layers.module import Module, module_rng, positive
 from minirnn.layers.packed import PackedWeights
 from minirnn.layers.reference_view import ReferenceView
+from minirnn.layers.single import Steppers
 from minirnn.layers.views import View
 
 
@@ -84,7 +85,9 @@ class Recurrent(Module):
         self.bidirectional, self.skew = bool(bidirectional), bool(skew)
         self._watchers: list[Any] = []
         self._packed: dict[tuple[int, int], PackedWeights] = {}
-        self._make_parameters(arguments.checked_dtype(place, dtype), module_rng(seed), init or {})
+        self._steppers = Steppers()
+        self._dtype = arguments.checked_dtype(place, dtype)
+        self._make_parameters(self._dtype, module_rng(seed), init or {})
 
     @property
     def directions(self) -> int:
@@ -94,7 +97,7 @@ class Recurrent(Module):
     @property
     def dtype(self) -> np.dtype:
         """The dtype of the parameters."""
-        return next(self.parameters()).dtype
+        return self._dtype
 
     def extra_repr(self) -> str:
         """Show what differs from the defaults."""
@@ -301,12 +304,36 @@ class Recurrent(Module):
             raise ValueError(
                 f"{place}: a bidirectional layer needs the whole sequence; call the layer on it"
             )
+        if self._steps_plainly():
+            out = self._steppers.step(self, x_t, state, start)
+            if out is not None:
+                return tuple(out) if len(out) > 1 else out[0]
         x_t = arguments.checked_step(place, x_t, self.input_size, self.dtype)
         with no_grad():
             x = x_t.reshape(1, *x_t.shape)
             if self.batch_first and x_t.ndim == 2:
                 x = x.transpose(0, 1)
             return self(x, state, start=start)[1]
+
+    def _steps_plainly(self) -> bool:
+        """Whether a step is nothing but the kernels of its levels, one after the other."""
+        return not (
+            self._watchers or self.skew or JIT_DISABLED or "below" in self.cell.arguments
+            or (self.dropout and self.training) or reference.forced()
+        )  # fmt: skip
+
+    def single_step_runs(self, batch: int) -> tuple[list[Direction], list[PackedWeights]]:
+        """Return every level's direction for one step of a batch, and its packed weights."""
+        runs = []
+        for level in range(self.num_layers):
+            width = self.hidden_size if level else self.input_size
+            x = Tensor(np.zeros((1, batch, width), self.dtype))
+            state = Tensor(np.zeros((batch, self.hidden_size), self.dtype))
+            runs.append(Direction(
+                self.cell, self.hidden_size, self._direction_parameters(level, 0), x,
+                (state,) * len(self.cell.state), (), None, False, 0,
+            ))  # fmt: skip
+        return runs, [self._packed[level, 0] for level in range(self.num_layers)]
 
     def explain(self, x_t: Any, state: Any = None, start: int = 0) -> str:
         """Return every equation of one step with the numbers it gives, gate by gate.

@@ -36,7 +36,7 @@ class TangentRun:
         states = [s._data for r in both for s in r.state]
         below = [s._data for r in both for s in r.below]
         self.made = Run(
-            cell_kernel(cell, run.dtype.name, run.hidden_size), self._packed(),
+            cell_kernel(cell, run.dtype, run.hidden_size), self._packed(),
             np.concatenate([run.x._data, self.moves.x._data], axis=2),
             dict(zip(cell.state, states, strict=True)), rows, keep, run.start,
             dict(zip(cell.state, below, strict=False)),
