@@ -12,6 +12,7 @@ from diagnostics.__main__ import main
 from diagnostics.gallery import FIGURES, film
 from diagnostics.gallery.outputs import WRITERS, content
 from diagnostics.gallery.page import render
+from diagnostics.gallery.plain import chart
 from diagnostics.gallery.recipe import Recipe, recipe, show
 from tests.test_diagnostics_page import Outline
 
@@ -176,3 +177,15 @@ def test_the_gallery_is_one_page_of_all_figures(tmp_path, monkeypatch, capsys):
     assert [code for code in QUICK if f'<a href="#{code.lower()}">' in page] == list(QUICK)
     streams = capsys.readouterr()
     assert streams.out == f"gallery: {out}\n" and len(streams.err.splitlines()) == len(QUICK)
+
+
+def test_curves_in_characters_lie_where_their_logarithms_are():
+    curves = {"falls": 10.0 ** -np.linspace(0, 19, 64), "stays": np.ones(64)}
+    lines = chart(curves, "steps").splitlines()
+    field = [line.split("|")[1] for line in lines[:20]]
+    assert lines[0].startswith("    1e0 |") and lines[19].startswith("  1e-19 |")
+    assert field[0] == "b" * 64  # the later curve lies on top
+    assert [line.rstrip()[-1] for line in field[1:]] == ["a"] * 19
+    assert [field[k].index("a") for k in (5, 10, 19)] == [15, 32, 62]
+    assert lines[-1].strip() == "a falls   b stays"
+    assert max(map(len, lines)) <= 78

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 ROWS, GAP, LABEL = 4, 12.0, 112.0  # rows of squares; pixels between reels; width of the names
 SQUARE, BAR, BAR_AT = 7.0, 60.0, 356.0
 SECONDS = 9.0
-PLUS, MINUS = (0.851, 0.282, 0.059), (0.071, 0.471, 0.820)  # readable on white and on black
+PLUS, MINUS = (0.91, 0.35, 0.11), (0.13, 0.53, 0.90)  # readable on white and on black
 WIDTH = 424.0
 
 
@@ -108,7 +108,8 @@ def _counter(frames: int) -> str:
     """Count the steps back, in time with the strips."""
     wide = 110
     numbers = "".join(
-        f'<text x="{k * wide}" y="11" class="name">{k} steps back</text>' for k in range(frames)
+        f'<text x="{k * wide}" y="11" class="name">{k} step{"s" * (k != 1)} back</text>'
+        for k in range(frames)
     )
     return (
         f'<svg x="0" y="13" width="{wide}" height="14" viewBox="0 0 {wide} 14">'

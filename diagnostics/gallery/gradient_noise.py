@@ -128,9 +128,9 @@ def caption(found: list[Noise]) -> Caption:
         shows=(
             "Random noise is put on the last step's gradient and carried back. Curves: its norm. "
             "Film: every square is a unit, red for plus and blue for minus, paler by the "
-            "logarithm: a unit with less than 1/1000 of the largest at the start is blank. An "
-            "LSTM loses what lies on h within a few steps, too; what lasts is on c, and only with "
-            "a forget gate that is nearly open."
+            "logarithm: a unit with less than 1/1000 of the largest at the start is blank. What "
+            "lasts in an LSTM lies on c, and h has its share from there; how long it lasts is a "
+            "matter of the forget gate."
         ),
         columns=("network", "below 1/1000 after", "forget gate alone", f"left after {FRAMES - 1}"),
         rows=rows,

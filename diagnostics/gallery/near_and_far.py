@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import minirnn
+from diagnostics.gallery.plain import chart
 from diagnostics.gallery.recipe import Caption, Recipe
 from diagnostics.numbers import MINUS, short, with_interval
 from diagnostics.page.picture import decades
@@ -117,4 +118,9 @@ def series(found: list[Reach]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("network", "lag", "gain"), rows
 
 
-FIGURE = Recipe("Near and far", 3.5, numbers, paint, caption, series)
+def plain(found: list[Reach]) -> str:
+    """Draw the curves in characters."""
+    return chart({one.name: one.gain for one in found}, "steps back")
+
+
+FIGURE = Recipe("Near and far", 3.5, numbers, paint, caption, series, plain=plain)

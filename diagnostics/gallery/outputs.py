@@ -45,7 +45,9 @@ def _text(code: str, made: Recipe, numbers: Any) -> str:
     rule = "  ".join("-" * w for w in widths)
     body = [line.rstrip() for line in (lines[0], rule, *lines[1:])]
     heading = f"{code} {made.heading}"
-    return "\n\n".join([heading, paragraphs[0], "\n".join(body), *paragraphs[1:]]) + "\n"
+    picture = [] if made.plain is None else [made.plain(numbers)]
+    parts = [heading, *picture, paragraphs[0], "\n".join(body), *paragraphs[1:]]
+    return "\n\n".join(parts) + "\n"
 
 
 WRITERS: dict[str, Callable[[str, Recipe, Any], str | bytes]] = {

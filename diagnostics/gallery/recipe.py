@@ -34,7 +34,7 @@ class Recipe:
     heading: a few words.  height: of the drawing, in inches.  numbers: computes all that is shown;
     no arguments, same result every time.  paint: draws them.  caption: puts them into words.
     series: names of columns, and rows, of what is drawn: for CSV.  extra: more HTML below the
-    drawing.
+    drawing.  plain: the drawing in characters, for a text file.
     """
 
     heading: str
@@ -44,6 +44,7 @@ class Recipe:
     caption: Callable[[Any], Caption]
     series: Callable[[Any], tuple[Sequence[str], Iterable[Sequence[Any]]]]
     extra: Callable[[Any], str] | None = None
+    plain: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)
