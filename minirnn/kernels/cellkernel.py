@@ -75,12 +75,14 @@ class CellKernel:
         return np.array([-(-self.blocks // u) for u in units], np.int64)
 
     def _lay_out_sums(self) -> None:
-        """Lay the sums over rows in one array: of DX, of each DU of its own, of each vector's dp.
+        """Lay the sums over rows in one array: segments of DX, each DU of its own, each dp.
 
         sums: name -> range; bias_columns (G*H,), recurrent_bias_columns (P*H,): where the biases'
         gradients are; the last number is the 0 of blocks that no equation uses.
         """
-        sizes = {"bias_ih": len(self.segment_columns)}
+        sizes = {
+            f"bias_ih.{s}": len(names) * self.padded for s, names in enumerate(self.plan.segments)
+        }
         for g in self.plan.groups:
             if g.index not in self.plan.shared:
                 sizes[f"bias.{g.index}"] = len(g.blocks) * self.padded

@@ -52,16 +52,15 @@ class ClosingProducts:
     def _weights(self, out: dict[str, np.ndarray], inputs: np.ndarray) -> None:
         """DX^T [x], DU^T [operand], and the sums of DX and DU for the biases and vectors."""
         k, frame, name = self.kernel, self.frame, self.kernel.dtype.name
-        b, c = product.TRANSPOSED_B, product.TRANSPOSED_C
+        b, c, sums = product.TRANSPOSED_B, product.TRANSPOSED_C, product.TRANSPOSED_SUMS
         for s, names in enumerate(k.plan.segments):
             places = np.array([k.cell.gates.index(n) for n in names], np.int64)
             self._kept.append(places)
             job = product.transposed_job(
                 name, frame.segments[f"dx.{s}"][0], len(names), places, inputs, inputs.shape[1],
-                out["weight_ih"],
+                out["weight_ih"], sums=out[f"bias_ih.{s}"],
             )  # fmt: skip
-            self._add(job, inputs=b, weight_ih=c)
-        self._sums(frame.dx, "bias_ih", out)
+            self._add(job, inputs=b, weight_ih=c, **{f"bias_ih.{s}": sums})
         for g in k.plan.groups:
             operand = self._operand(g.source)
             for segment, blocks in k.du_parts(g.index):
@@ -69,12 +68,12 @@ class ClosingProducts:
                 places = np.array([k.cell.products.index(n) for n in blocks], np.int64)
                 starts = self._starts(blocks)
                 self._kept += [places, operand, starts]
+                bias = f"bias.{g.index}" if segment < 0 else None
                 job = product.transposed_job(
-                    name, du, len(blocks), places, operand, k.hidden, out["weight_hh"], starts
-                )
-                self._add(job, weight_hh=c)
-            if g.index in frame.du:
-                self._sums(frame.du[g.index], f"bias.{g.index}", out)
+                    name, du, len(blocks), places, operand, k.hidden, out["weight_hh"], starts,
+                    out[bias] if bias else None,
+                )  # fmt: skip
+                self._add(job, weight_hh=c, **({bias: sums} if bias else {}))
         for n in k.cell.vectors:
             self._sums(frame.dp[n], f"p.{n}", out)
 

@@ -1,6 +1,6 @@
 """The loops around the tile: C = A B and C = A^T B over many rows, and sums over rows.
 
-A *job* is a row of 16 integers; `run_jobs` works through a table of them, each thread on its share.
+A *job* is a row of integers; `run_jobs` works through a table of them, each thread on its share.
 The share never cuts a sum, so results do not depend on the number of threads.
 """
 
@@ -30,11 +30,19 @@ from minirnn.kernels.vector import I64, ITEMSIZE, Vector
 from minirnn.kernels.workspace import address
 
 VECTOR_BYTES = MACHINE.bits // 8
-WORDS = 17  # integers per job
+WORDS = 19  # integers per job
 ROWS, TRANSPOSED, SUMS = 1, 2, 3  # kinds of job
-# Words that hold an address which changes from pass to pass: A, panels and C of ROWS, B and C of
-# TRANSPOSED, the target of SUMS.
-ROWS_A, ROWS_PANELS, ROWS_C, TRANSPOSED_B, TRANSPOSED_C, SUMS_OUT = 2, 5, 8, 9, 12, 6
+# Words that hold an address which changes from pass to pass: A, panels and C of ROWS, B, C and sums
+# of TRANSPOSED, the target of SUMS.
+ROWS_A, ROWS_PANELS, ROWS_C, TRANSPOSED_B, TRANSPOSED_C, TRANSPOSED_SUMS, SUMS_OUT = (
+    2,
+    5,
+    8,
+    9,
+    12,
+    18,
+    6,
+)
 
 _UNCUT, _CUT = 2048, 1024  # a longer sum over k is cut: rows of A must stay in the cache as well
 ROW_BLOCK = 96  # rows of A that pass a panel of B before the next panel is taken
@@ -76,7 +84,8 @@ def _emit_sums(dtype: str) -> Any:
             with builder.if_then(builder.icmp_signed("==", place, I64(_SUM_BLOCK - 1))):
                 builder.store(builder.fadd(builder.load(total), builder.load(part)), total)
                 builder.store(v.const(0.0), part)
-        v.store(builder.fadd(builder.load(total), builder.load(part)), target)
+        found = builder.fadd(builder.load(total), builder.load(part))
+        v.store(builder.fadd(v.load(target), found), target)
         return context.get_dummy_value()
 
     return codegen
@@ -131,7 +140,7 @@ def rows_job(
 
 def transposed_job(
     dtype: str, a: np.ndarray, members: int, places: np.ndarray, b: np.ndarray, columns: int,
-    c: np.ndarray, starts: np.ndarray | None = None,
+    c: np.ndarray, starts: np.ndarray | None = None, sums: np.ndarray | None = None,
 ) -> list[int]:  # fmt: skip
     """Describe C = A^T B, summed over rows.
 
@@ -139,6 +148,7 @@ def transposed_job(
     c: (rows, columns rounded up to whole vectors), where member m of a unit goes to row
     ``places[m] * (blocks * lanes) + unit``. places: (members,) int64.
     starts: first column of C wanted for each panel of A (panels,) int64 in bytes, or None: all.
+    sums: array (blocks * members * lanes,) to which the sum of the rows of A is added, or None.
     """
     size = ITEMSIZE[dtype]
     height = transposed_height(dtype)
@@ -147,11 +157,12 @@ def transposed_job(
     return [TRANSPOSED, tile_address(dtype), address(a), a.strides[0], a.shape[0], height,
             blocks * members * per_vector, members, address(places), address(b),
             b.strides[0], columns * size, address(c), c.strides[0], size,
-            per_vector, 0 if starts is None else address(starts)]  # fmt: skip
+            per_vector, 0 if starts is None else address(starts), _compiled_sums(dtype).address,
+            0 if sums is None else address(sums)]  # fmt: skip
 
 
 def sums_job(dtype: str, a: np.ndarray, out: np.ndarray) -> list[int]:
-    """Describe out = sum of the rows of A.  a: (K, whole vectors), out: (whole vectors,)."""
+    """Describe out += sum of the rows of A.  a: (K, whole vectors), out: (whole vectors,)."""
     return [SUMS, _compiled_sums(dtype).address, address(a), a.strides[0], a.shape[0],
             a.shape[1] * ITEMSIZE[dtype] // VECTOR_BYTES, address(out)]  # fmt: skip
 
@@ -226,7 +237,7 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
     )  # fmt: skip
     c, c_row, size, per_vector = load(job + 96), load(job + 104), load(job + 112), load(job + 120)
     blocks = load(job + 48) // (members * per_vector)
-    starts = load(job + 128)
+    starts, function, sums = load(job + 128), load(job + 136), load(job + 144)
     lanes = height * per_vector
     high = height * size
     wide = _T_WIDE * VECTOR_BYTES
@@ -251,7 +262,11 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
                     copy(panel + (k + 1) * line, source + k * b_row + col, width)
         for p0 in range(first, last, _T_PANELS):
             p1 = min(p0 + _T_PANELS, last)
-            _pack_columns(scratch, a + k0 * a_row + p0 * high, a_row, high, depth, p1 - p0)
+            block = a + k0 * a_row + p0 * high
+            _pack_columns(scratch, block, a_row, high, depth, p1 - p0)
+            if sums != 0:  # what has just been packed is still near
+                for at in range(0, (p1 - p0) * high, VECTOR_BYTES):
+                    _call_sums(function, depth, block + at, a_row, sums + p0 * high + at)
             for col in range(0, b_bytes, wide):
                 width = min(wide, b_bytes - col)
                 nv = (width + VECTOR_BYTES - 1) // VECTOR_BYTES
@@ -304,8 +319,10 @@ def run_jobs(jobs, count, thread, threads, scratch):  # type: ignore[no-untyped-
             rows, panels = load(job + 32), _panels(job)
             _rows(job, rows * thread // threads, rows * (thread + 1) // threads, 0, panels)
         elif kind == TRANSPOSED:
-            panels = load(job + 48)
-            _transposed(job, panels * thread // threads, panels * (thread + 1) // threads, scratch)
+            each = load(job + 120)  # panels that share a vector stay together
+            vectors = load(job + 48) // each
+            first, last = vectors * thread // threads, vectors * (thread + 1) // threads
+            _transposed(job, first * each, last * each, scratch)
         else:
             vectors = load(job + 40)
             _sums(job, vectors * thread // threads, vectors * (thread + 1) // threads)
