@@ -309,10 +309,11 @@ def test_a_linear_networks_influence_is_rho_to_the_lag(rng):
     truth = np.where(rows <= found.sources[:, None],
                      size * 0.7 ** (found.sources[:, None] - rows * 1.0), 0.0)  # fmt: skip
     np.testing.assert_allclose(found.value, truth, rtol=1e-12)
+    np.testing.assert_allclose(found.gain, 0.7 ** np.arange(11.0), rtol=1e-12)
     some = dg.influence_map(layer, np.zeros((10, 2, 1)), d, sources=3)
     np.testing.assert_array_equal(some.value, found.value[some.sources - 1])
     silent = dg.influence_map(layer, np.zeros((10, 2, 1)), 0 * d)
-    assert silent.value.shape == (0, 11) and np.isnan(silent.by_lag).all()
+    assert silent.value.shape == (0, 11) and np.isnan(silent.gain).all()
 
 
 # ---- time order ---------------------------------------------------------------------------------

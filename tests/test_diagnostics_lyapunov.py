@@ -258,12 +258,19 @@ def test_the_bounds_of_the_notes_are_never_violated(seed, name):
     with use_reference():
         layer = minirnn.Recurrent(name, 3, 4, dtype="float64", seed=seed)
         layer.weight_hh_l0.assign(rng.normal(size=(4, 4)))
-        found = dg.product_bound(layer, rng.normal(size=(10, 1, 3)))
+        x = rng.normal(size=(10, 1, 3))
+        found = dg.product_bound(layer, x)
+        jacobians = dg.step_jacobians(layer, x).value[:, 0]
     # Comparisons of logarithms, rounded.
     finite = np.isfinite(found.value)
     assert (found.value <= found.bound + 1e-9)[finite].all()
     assert (found.bound <= found.weight_bound + 1e-9).all()
     assert (found.smallest <= found.value + 1e-9).all()
+    # Hochreiter and Schmidhuber's bound is on single entries of the product.
+    product = np.eye(4)
+    for k, jacobian in enumerate(jacobians[::-1], 1):
+        product = product @ jacobian
+        assert np.abs(product).max() <= np.exp(found.entry_bound[k] + 1e-9)
 
 
 def test_the_bounds_are_tight_for_an_orthogonal_matrix_and_linear_units(rng):

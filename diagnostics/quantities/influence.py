@@ -21,13 +21,14 @@ class InfluenceMap(Quantity):
     """Gradient of S sources at T+1 rows.
 
     value: (S, T+1), median over sequences of the norm of d l_s / d s_t, all states together; 0
-    for rows after the source.  sources: (S,), their rows.  by_lag: (T+1,), norm by lag, the
-    median over sources and sequences, NaN where there is none.  summed[k]: (T+1, B, H), the sum
-    over the sources, which is the total gradient where every row with a loss is a source.
+    for rows after the source.  sources: (S,), their rows.  gain: (T+1,), by lag the norm over that
+    at the source itself, median over sources and sequences, NaN where there is none: the lag gain
+    of the loss's own gradients.  summed[k]: (T+1, B, H), the sum over the sources, which is the
+    total gradient where every row with a loss is a source.
     """
 
     sources: NDArray[np.int64]
-    by_lag: Floats
+    gain: Floats
     summed: Arrays = field(default_factory=dict, metadata=UNSAVED)
 
 
@@ -90,15 +91,15 @@ def influence_of_record(
         ),
         cost=Cost(sweeps=1 + len(rows), flops=flops * (1 + len(rows)), bytes=norms.nbytes),
         sources=rows,
-        by_lag=_by_lag(norms, rows, speaks),
+        gain=_gain_by_lag(norms, rows, speaks),
         summed=summed,
     )  # fmt: skip
 
 
-def _by_lag(norms: Floats, rows: NDArray[np.int64], speaks: Any) -> Floats:
-    """Median over sources and sequences by lag.  norms: (S, T+1, B)."""
+def _gain_by_lag(norms: Floats, rows: NDArray[np.int64], speaks: Any) -> Floats:
+    """Return the median over sources and sequences by lag.  norms: (S, T+1, B)."""
     found: list[list[Floats]] = [[] for _ in range(norms.shape[1])]
     for i, row in enumerate(rows):
         for t in range(row + 1 if speaks[i].any() else 0):
-            found[row - t].append(norms[i, t, speaks[i]])
+            found[row - t].append(norms[i, t, speaks[i]] / norms[i, row, speaks[i]])
     return np.array([np.median(np.concatenate(v)) if v else np.nan for v in found])

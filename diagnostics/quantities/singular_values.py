@@ -40,12 +40,16 @@ class ProductBound(Quantity):
     value: (K+1,), by lag the median over sequences of ln ||J_T ... J_{T-k+1}||, the largest gain
     that any gradient can have; ci: (K+1, 2).  bound: (K+1,), of the sum of ln sigma_max.
     weight_bound: (K+1,), of k ln ||W|| + sum of ln ||D_s|| where J_s = D_s W with a diagonal D_s
-    (one state, one product), else None.  smallest: (K+1,), ln of the smallest gain.
+    (one state, one product), else None.  entry_bound: (K+1,), for such cells the bound of
+    Hochreiter and Schmidhuber 1997 on a single entry of the product, ln S + k ln ||W||_A + the
+    sum of ln ||D_s||, with the largest sum over a row for ||W||_A.  smallest: (K+1,), ln of the
+    smallest gain.
     """
 
     bound: Floats
     smallest: Floats
     weight_bound: Floats | None
+    entry_bound: Floats | None
 
 
 def singular_values(
@@ -138,16 +142,20 @@ def bound_of_source(source: Source, weight: Any = None, most: int | None = None)
     logs = [_by_lag(largest, alive), _by_lag(smallest, alive)]
     with np.errstate(divide="ignore"):
         factors = np.log(_sigma(steps)[..., 0])
-    bound = np.cumsum(np.concatenate([np.zeros((1, source.batch)), factors]), axis=0)
-    logs.append(_by_lag(bound, alive))
-    weight_bound = None
-    scale = None if weight is None else diagonal_factors(steps, np.asarray(weight), source.eps)
-    if scale is not None:
+    logs.append(_by_lag(_summed(factors), alive))
+    matrix = None if weight is None else np.asarray(weight, np.float64)
+    scale = None if matrix is None else diagonal_factors(steps, matrix, source.eps)
+    bounds: list[Floats | None] = [None, None]
+    if scale is not None and matrix is not None:
         with np.errstate(divide="ignore"):
-            each = np.log(np.abs(scale).max(axis=-1) * np.linalg.norm(np.asarray(weight), 2))
-        each = np.where(alive, each, 0.0)
-        summed = np.cumsum(np.concatenate([np.zeros((1, source.batch)), each]), axis=0)
-        weight_bound = medians(*_by_lag(summed, alive))[0]
+            slopes = np.log(np.abs(scale).max(axis=-1))
+            sizes = [np.linalg.norm(matrix, 2), np.abs(matrix).sum(axis=1).max()]
+            norms = [np.where(alive, slopes + np.log(size), 0.0) for size in sizes]
+        starts = (0.0, np.log(source.size))
+        bounds = [
+            medians(*_by_lag(_summed(each) + start, alive))[0]
+            for each, start in zip(norms, starts, strict=True)
+        ]
     value, ci = medians(*logs[0])
     return ProductBound(
         value=value,
@@ -160,7 +168,8 @@ def bound_of_source(source: Source, weight: Any = None, most: int | None = None)
         cost=source.cost,
         bound=medians(*logs[2])[0],
         smallest=medians(*logs[1])[0],
-        weight_bound=weight_bound,
+        weight_bound=bounds[0],
+        entry_bound=bounds[1],
     )
 
 
@@ -217,6 +226,11 @@ def _products(steps: Floats) -> tuple[Floats, Floats]:
             sigma = _sigma(product)
             ends[:, k + 1] = scale + np.log(sigma[:, [0, -1]].T)
     return ends[0], ends[1]
+
+
+def _summed(logs: Floats) -> Floats:
+    """Sum over the steps, beginning at 0.  (K, B) to (K+1, B)."""
+    return np.cumsum(np.concatenate([np.zeros((1, logs.shape[1])), logs]), axis=0)
 
 
 def _by_lag(logs: Floats, alive: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.bool_]]:

@@ -15,8 +15,8 @@ class Rule:
 
     title: a word or two.  judged: the number, in words.  warn, fail: its thresholds.  small_is_bad:
     whether it is bad below them.  above: a second pair, beyond which it is bad again.  fact:
-    whether it is neither good nor bad, level info.  remedy: one line.  source: "anchor" where the numbers are taken from a tool or a paper, "proposed" where
-    they are this project's own.
+    whether it is neither good nor bad, level info.  remedy: one line.  source: "anchor" where the
+    numbers are taken from a tool or a paper, "proposed" where they are this project's own.
     """
 
     title: str
