@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import diagnostics as dg
 import minirnn
 from diagnostics import rules
 from diagnostics.quantities.equations import structure_of
-from diagnostics.quantities.kept_share import kept_share
+from diagnostics.quantities.kept_share import kept_share, pieces_of
 from minirnn.equations.levels import ACTIVATIONS, gate_nodes
 from minirnn.layers.reference import use_reference
 from tests.conformance.test_corner_cells import CORNERS
@@ -63,7 +64,8 @@ def test_without_recurrent_weights_the_kept_share_is_the_jacobians_diagonal(name
         diagonal = np.abs(np.diagonal(jacobians, axis1=2, axis2=3)) * valid[..., None]
         for i, state in enumerate(layer.cell.state):
             truth = diagonal.sum(axis=0)[:, 8 * i : 8 * (i + 1)]
-            np.testing.assert_allclose(share.total[state], truth, rtol=1e-10, atol=1e-12)
+            by_sequence = share.total[state].reshape(3, -1, 8).sum(axis=1)  # its pieces
+            np.testing.assert_allclose(by_sequence, truth, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +103,19 @@ def test_clockwork_units_keep_their_state_between_their_ticks(rng):
     assert dg.memory_timescales(layer, rng.normal(size=(16, 2, 3))).value == pytest.approx(
         -1 / np.log(7 / 8)
     )
+
+
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=12))
+def test_a_batch_is_cut_into_pieces_that_hold_every_step_once(lengths):
+    ends = np.array(lengths)
+    piece, count = pieces_of(ends, 12)
+    assert ((piece >= 0) == (np.arange(12)[:, None] < ends)).all() and piece.max() < count
+    assert count >= 8 and count % len(ends) == 0
+    for column, end in zip(piece.T, ends, strict=True):
+        inside = column[:end]
+        assert (np.diff(inside) >= 0).all()  # pieces are stretches of time
+    owners = piece // (count // len(ends))
+    assert (owners == np.arange(len(ends)))[piece >= 0].all()
 
 
 def gated(biases, rng, steps=40, batch=8, units=10):

@@ -74,7 +74,7 @@ def statistics_of_record(record: Any, share: KeptShare, flops: int = 0) -> GateS
     """Measure saturation on a record of `minirnn.watch` (one level, one direction)."""
     structure, keepers = share.structure, share.structure.keepers
     activations = {k: structure.activations[k] for k in structure.gates}
-    sums = {k: _sums(record.gates[k], name, share.steps) for k, name in activations.items()}
+    sums = {k: _sums(record.gates[k], name, share) for k, name in activations.items()}
     total = max(1, int(share.steps.sum()))
     means = {k: found.sum(axis=1) / total for k, found in sums.items()}  # (4, H)
     poor, at_end = _fractions(means, activations, keepers)
@@ -84,7 +84,8 @@ def statistics_of_record(record: Any, share: KeptShare, flops: int = 0) -> GateS
         **_intervals(sums, share.steps, activations, keepers),
         how=(
             "activations of one forward pass, every step of every sequence; a unit's derivative "
-            "is a (1 - a) for a sigmoid, 1 - a^2 for a tanh; interval: bootstrap over sequences"
+            "is a (1 - a) for a sigmoid, 1 - a^2 for a tanh; interval: bootstrap over sequences, "
+            "where there are few over pieces of them"
         ),
         cost=Cost(sweeps=1, flops=flops, bytes=sum(record.gates[k].nbytes for k in activations)),
         stuck=at_end.get(worst_end, float("nan")),
@@ -109,14 +110,18 @@ def slope_of(activation: str, a: Any) -> Any:
     return 1 - a * a if activation == "tanh" else (a > 0) * 1.0
 
 
-def _sums(a: Any, activation: str, steps: Any) -> Floats:
-    """Sum left, right, value and slope over a sequence's steps.  (T, B, H) to (4, B, H)."""
-    inside = (np.arange(len(a))[:, None] < steps)[..., None]
+def _sums(a: Any, activation: str, share: KeptShare) -> Floats:
+    """Sum left, right, value and slope over the pieces of the batch.  (T, B, H) to (4, N, H)."""
     low, high = ENDS[activation]
-    left = a <= low if activation == "relu" else a < low
-    exact = a.astype(np.float64)
-    found = (left, a > high, exact, slope_of(activation, exact))
-    return np.stack([np.where(inside, each, 0.0).sum(axis=0) for each in found])
+    inside = share.piece >= 0
+    exact = a[inside].astype(np.float64)
+    left = exact <= low if activation == "relu" else exact < low
+    found = np.zeros((4, len(share.steps), a.shape[2]))
+    for sums, each in zip(
+        found, (left, exact > high, exact, slope_of(activation, exact)), strict=True
+    ):
+        np.add.at(sums, share.piece[inside], each)
+    return found
 
 
 def _holds(means: Floats, end: str) -> Any:
@@ -143,9 +148,11 @@ def _fractions(
 def _intervals(
     sums: dict[str, Floats], steps: Any, activations: dict[str, str], keepers: dict[str, str]
 ) -> dict[str, Any]:
-    """Intervals of the two largest fractions, bootstrap over sequences; None for one sequence."""
-    if len(steps) < 2 or not sums:
+    """Intervals of the two largest fractions, bootstrap over the pieces of the batch."""
+    there = steps > 0
+    if there.sum() < 2 or not sums:
         return {"ci": None, "stuck_ci": None}
+    steps, sums = steps[there], {k: found[:, there] for k, found in sums.items()}
     picks = resamples(len(steps), REPLICATES)
     total = np.maximum(1, steps[picks].sum(axis=1))[:, None]
     means = {k: found[:, picks].sum(axis=2) / total for k, found in sums.items()}  # (4, R, H)

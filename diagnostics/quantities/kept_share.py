@@ -16,18 +16,21 @@ from diagnostics.quantities.equations import Structure, constants_of, run, share
 from diagnostics.quantities.statistics import Floats
 from diagnostics.quantities.watching import parameters_of
 
+MIN_PIECES = 8
 ROWS = 4096  # pairs of a step and a sequence at a time
 
 
 @dataclass(frozen=True)
 class KeptShare:
-    """What the cell's equations say on a batch.
+    """What the cell's equations say on a batch, in N pieces that count as independent.
 
-    structure: of the equations.  total: state -> (B, H), sum over the steps of the share that a
-    unit keeps of itself, absolute value.  steps: (B,).
+    structure: of the equations.  piece: (T, B), which piece a step of a sequence belongs to, -1
+    after its length.  total: state -> (N, H), sum over a piece's steps of the share that a unit
+    keeps of itself, absolute value.  steps: (N,).
     """
 
     structure: Structure
+    piece: NDArray[np.int64]
     total: dict[str, Floats]
     steps: NDArray[np.int64]
 
@@ -49,17 +52,30 @@ def kept_share(
     below = seen[level - 1, direction].states if level else None
     steps, batch = record.inputs.shape[:2]
     lengths = np.full(batch, steps) if record.lengths is None else np.asarray(record.lengths)
-    t, b = np.nonzero(np.arange(steps)[:, None] < lengths)
+    piece, count = pieces_of(lengths, steps)
+    t, b = np.nonzero(piece >= 0)
     given = _Given(layer, record, below, level, direction, start)
     structure = structure_of(layer.cell)
-    total = {k: np.zeros((batch, layer.hidden_size)) for k in layer.cell.state}
+    total = {k: np.zeros((count, layer.hidden_size)) for k in layer.cell.state}
     for first in range(0, len(t), ROWS):
         at, of = t[first : first + ROWS], b[first : first + ROWS]
         values = run(layer.cell, Trace(structure.held), given.at(at, of))
         for state, value in zip(layer.cell.state, values, strict=True):
             share = share_of(value, state, (len(at), layer.hidden_size))
-            np.add.at(total[state], of, np.abs(share))
-    return KeptShare(structure, total, np.asarray(lengths, np.int64))
+            np.add.at(total[state], piece[at, of], np.abs(share))
+    return KeptShare(structure, piece, total, np.bincount(piece[t, b], minlength=count))
+
+
+def pieces_of(lengths: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], int]:
+    """Cut sequences into pieces, so many that there are at least 8 where there are steps.
+
+    lengths: (B,).  Returns the piece of each step of each sequence, (T, B), -1 after the length,
+    and their number.
+    """
+    parts = -(-MIN_PIECES // max(1, len(lengths)))
+    t = np.arange(steps)[:, None]
+    piece = np.arange(len(lengths)) * parts + t * parts // np.maximum(1, lengths)
+    return np.where(t < lengths, piece, -1), parts * len(lengths)
 
 
 class _Given:

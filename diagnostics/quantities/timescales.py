@@ -62,9 +62,10 @@ def timescales_of_share(share: KeptShare, flops: int = 0) -> MemoryTimescales:
     keeping = {k: total for k, total in share.total.items() if total.any()}
     tau = {k: timescale(mean) for k, mean in share.mean.items() if k in keeping}
     ci = None
-    if keeping and len(share.steps) >= 2:
-        picks = resamples(len(share.steps), REPLICATES)
-        steps = np.maximum(1, share.steps[picks].sum(axis=1))[:, None]
+    there = np.flatnonzero(share.steps)
+    if keeping and len(there) >= 2:
+        picks = there[resamples(len(there), REPLICATES)]
+        steps = share.steps[picks].sum(axis=1)[:, None]
         units = [timescale(total[picks].sum(axis=1) / steps) for total in keeping.values()]
         ci = interval(_percentile(np.concatenate(units, axis=1)))
     return MemoryTimescales(
@@ -73,7 +74,7 @@ def timescales_of_share(share: KeptShare, flops: int = 0) -> MemoryTimescales:
         how=(
             f"{PERCENTILE}th percentile over units of -1 / ln of the mean share of its state that "
             "a unit keeps in a step, with gates and recurrent products held fixed; interval: "
-            "bootstrap over sequences"
+            "bootstrap over sequences, where there are few over pieces of them"
         ),
         cost=Cost(sweeps=1, flops=flops, bytes=sum(t.nbytes for t in share.total.values())),
         tau=tau,

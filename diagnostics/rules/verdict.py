@@ -8,6 +8,8 @@ import numpy as np
 
 from diagnostics.rules.table import MIN_SAMPLES, RULES, TABLE
 
+# A 95% interval leaves 1 of 20 outside; 1.5 times its width leaves 1 of 300, and is asked.
+MARGIN = 1.5
 LEVELS = ("ok", "info", "warn", "fail", "inconclusive")
 Interval = tuple[float, float] | None
 
@@ -66,7 +68,7 @@ def judged(name: str, value: float, ci: Interval, n: int) -> tuple[str, float]:
     """Return the level and the threshold that decided it."""
     rule = TABLE[name]
     limits = (rule.warn, rule.fail, *(rule.above or ()))
-    crossed = [limit for limit in limits if ci is not None and _across(ci, limit)]
+    crossed = [limit for limit in limits if ci is not None and _across(value, ci, limit)]
     if np.isnan(value) or n < MIN_SAMPLES or crossed:
         return "inconclusive", crossed[0] if crossed else rule.warn
     warn, fail = rule.above or (np.inf, np.inf)
@@ -86,9 +88,20 @@ def interval_of(ci: Any) -> Interval:
     return low, high
 
 
-def _across(ci: tuple[float, float], limit: float) -> bool:
-    """Whether a limit lies inside an interval; an interval of no length crosses nothing."""
-    return ci[0] < ci[1] and ci[0] <= limit <= ci[1]
+def _across(value: float, ci: tuple[float, float], limit: float) -> bool:
+    """Whether a limit lies inside an interval with its margin.
+
+    Both ends are moved away from the value by half of their distance, on the scale of ratios
+    where all are positive; an interval of no length crosses nothing.
+    """
+    low, high = ci
+    if not low < high:
+        return False
+    if 0 < low <= value <= high < np.inf:
+        low, high = value * (low / value) ** MARGIN, value * (high / value) ** MARGIN
+    elif np.isfinite([low, value, high]).all():
+        low, high = value + MARGIN * (low - value), value + MARGIN * (high - value)
+    return min(low, ci[0]) <= limit <= max(high, ci[1])
 
 
 def _doubt(value: float, n: int, threshold: float, samples: str) -> str:
@@ -97,7 +110,7 @@ def _doubt(value: float, n: int, threshold: float, samples: str) -> str:
         return f"; {n} {samples}, {MIN_SAMPLES} are needed: pass more sequences"
     if np.isnan(value):
         return "; there is nothing to judge"
-    return f"; the interval straddles {threshold:g}"
+    return f"; the interval straddles {threshold:g}, or nearly so"
 
 
 def selected(verdicts: Sequence[Verdict], fail_on: str) -> list[Verdict]:
