@@ -12,7 +12,7 @@ from minirnn.kernels._jit import JIT_DISABLED
 _region = threading.Lock()  # one parallel region at a time: waiting threads need a core each
 _team: team.Team | None = None
 _threads: int | None = None
-_WORTH_FLOPS = 4e5
+_WORTH_FLOPS = 2.5e6
 
 
 @lru_cache(maxsize=1)

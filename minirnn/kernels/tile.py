@@ -27,6 +27,7 @@ WIDEST = 4 if MACHINE.registers == 32 else 2  # vectors per panel of a plain pro
 # first-level cache), or such sums are added to it, or the sums begin with it.
 FROM_PANEL, ADD_TO_C, FROM_PANEL_NEAR, CONTINUE = 1, 2, 3, 4
 _LINE = 64  # bytes of a cache line
+_FETCHING = 3  # lower tiles wait for B as it is: fetching ahead made 1x4 slower by a third
 SIGNATURE = types.void(*[types.int64] * 11)
 
 
@@ -98,7 +99,8 @@ class _Tile:
         n, ak, bk, ahead, *sums = phis
         for _ in range(steps):
             sums = self._add_products(sums, ak, bk)
-            self.v.prefetch(ahead, level=2)
+            if self.rows >= _FETCHING:
+                self.v.prefetch(ahead, level=2)
             ak, bk, ahead = b.add(ak, self.a_k), b.add(bk, self.step), b.add(ahead, I64(_LINE))
         after = [b.add(n, I64(1)), ak, bk, ahead, *sums]
         for phi, before, following in zip(phis, entry, after, strict=True):
@@ -172,8 +174,8 @@ def _tile64(typingctx, rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, a
 
 # rows, nv: size of the tile.  a: address of A, a_row and a_k its strides; panel: address of packed
 # B; depth: K; start: one of the four above; c: address of C, c_row its stride. Strides in bytes.
-# ahead: K lines from here on are fetched to the second-level cache meanwhile: a part of the panel
-# that comes next, which may lie in a cache that the cores share.
+# ahead: K lines from here on are fetched to the second-level cache by tiles of three rows and more:
+# a part of the panel that comes next, which may lie in a cache that the cores share.
 
 
 def _product32(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, ahead):  # type: ignore[no-untyped-def]
