@@ -240,7 +240,8 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
     starts, function, sums = load(job + 128), load(job + 136), load(job + 144)
     lanes = height * per_vector
     high = height * size
-    wide = _T_WIDE * VECTOR_BYTES
+    b_vectors = (b_bytes + VECTOR_BYTES - 1) // VECTOR_BYTES
+    b_panels = (b_vectors + _T_WIDE - 1) // _T_WIDE  # of about the same width
     packed_b = scratch + T_SCRATCH_A
     start = FROM_PANEL
     cuts = max(1, (rows + _T_DEPTH - 1) // _T_DEPTH)
@@ -248,18 +249,16 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
         k0 = rows * cut // cuts
         depth = rows * (cut + 1) // cuts - k0
         source = b + k0 * b_row
-        for col in range(0, b_bytes, wide):
-            width = min(wide, b_bytes - col)
-            line = (width + VECTOR_BYTES - 1) // VECTOR_BYTES * VECTOR_BYTES
-            panel = packed_b + col // wide * (depth + 1) * wide
+        for j in range(b_panels):
+            v0, v1 = b_vectors * j // b_panels, b_vectors * (j + 1) // b_panels
+            col, line = v0 * VECTOR_BYTES, (v1 - v0) * VECTOR_BYTES
+            width = min(line, b_bytes - col)
+            panel = packed_b + col * (depth + 1)
             clear(panel, line)
-            if width == wide:
-                for k in range(depth):
-                    copy(panel + (k + 1) * wide, source + k * b_row + col, wide)
-            else:
-                for k in range(depth):
+            for k in range(depth):
+                if width < line:
                     clear(panel + (k + 1) * line, line)
-                    copy(panel + (k + 1) * line, source + k * b_row + col, width)
+                copy(panel + (k + 1) * line, source + k * b_row + col, width)
         for p0 in range(first, last, _T_PANELS):
             p1 = min(p0 + _T_PANELS, last)
             block = a + k0 * a_row + p0 * high
@@ -267,12 +266,12 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
             if sums != 0:  # what has just been packed is still near
                 for at in range(0, (p1 - p0) * high, VECTOR_BYTES):
                     _call_sums(function, depth, block + at, a_row, sums + p0 * high + at)
-            for col in range(0, b_bytes, wide):
-                width = min(wide, b_bytes - col)
-                nv = (width + VECTOR_BYTES - 1) // VECTOR_BYTES
-                panel = packed_b + col // wide * (depth + 1) * wide
+            for j in range(b_panels):
+                v0, v1 = b_vectors * j // b_panels, b_vectors * (j + 1) // b_panels
+                col, nv = v0 * VECTOR_BYTES, v1 - v0
+                panel = packed_b + col * (depth + 1)
                 for p in range(p0, p1):
-                    if starts != 0 and load(starts + p * 8) >= col + width:
+                    if starts != 0 and load(starts + p * 8) >= v1 * VECTOR_BYTES:
                         continue
                     vector, part = p // per_vector, p % per_vector
                     place = load(places + vector % members * 8)
