@@ -86,8 +86,7 @@ class Recurrent(Module):
         self._watchers: list[Any] = []
         self._packed: dict[tuple[int, int], PackedWeights] = {}
         self._steppers = Steppers()
-        self._dtype = arguments.checked_dtype(place, dtype)
-        self._make_parameters(self._dtype, module_rng(seed), init or {})
+        self._make_parameters(arguments.checked_dtype(place, dtype), module_rng(seed), init or {})
 
     @property
     def directions(self) -> int:
@@ -97,7 +96,8 @@ class Recurrent(Module):
     @property
     def dtype(self) -> np.dtype:
         """The dtype of the parameters."""
-        return self._dtype
+        dtype: np.dtype = vars(self)["weight_ih_l0"].dtype
+        return dtype
 
     def extra_repr(self) -> str:
         """Show what differs from the defaults."""

@@ -33,7 +33,17 @@ class SingleStep:
         ]
         first = self.frames[0].kernel
         columns = self.frames[0].x_rows.shape[1]
+        self._dtype = runs[0].dtype
         self.flops = 2.0 * self.batch * columns * (runs[0].x.shape[2] + first.hidden)
+
+    def fits(self, layer: Any) -> bool:
+        """Whether the layer still has the parameters, and the dtype, that this was made for."""
+        here = vars(layer)
+        return layer.dtype == self._dtype and all(
+            here.get(f"{kind}_l{level}") is parameter
+            for level, run in enumerate(self.runs)
+            for kind, parameter in run.parameters.items()
+        )
 
     def run(self, x: np.ndarray, states: Arrays, start: int) -> Arrays:
         """Run a step. x: (B, I) contiguous; states: (L, B, H) each, of which new ones come out."""
@@ -82,6 +92,8 @@ class Steppers:
         try:
             stepper = waiting.pop()  # atomic: another thread may step the same layer
         except IndexError:
+            stepper = None
+        if stepper is None or not stepper.fits(layer):
             stepper = SingleStep(*layer.single_step_runs(batch))
         out = stepper.run(array, states, start)
         waiting.append(stepper)

@@ -305,3 +305,26 @@ def test_a_copy_of_a_layer_lives_by_itself(through):
     np.testing.assert_array_equal(again(x).numpy(), expected)
     again(x).sum().backward()
     assert all(np.isfinite(p.grad).all() for p in again.parameters())
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_steps_after_a_cast_a_write_or_a_new_parameter_use_what_is_there_now(kind, rng):
+    layer = getattr(minirnn, kind)(3, 5, num_layers=2, dtype="float64", seed=0)
+    x = rng.standard_normal((1, 2, 3))
+
+    def assert_steps_as_it_runs():
+        given = x.astype(layer.dtype)
+        stepped = layer.step(given[0])
+        for one, other in zip(arrays_of(stepped), arrays_of(layer(given)[1]), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def arrays_of(state):
+        return [s.numpy() for s in (state if isinstance(state, tuple) else (state,))]
+
+    assert_steps_as_it_runs()
+    layer.to("float32")
+    assert_steps_as_it_runs()
+    layer.weight_hh_l1.assign(2 * layer.weight_hh_l1.numpy())
+    assert_steps_as_it_runs()
+    layer.weight_ih_l0 = minirnn.Tensor(3 * layer.weight_ih_l0.numpy(), requires_grad=True)
+    assert_steps_as_it_runs()
