@@ -25,6 +25,12 @@ def test_the_properties_of_a_text_are_those_that_a_reader_sees():
     inside = "..1111............."
     assert quoted_text.inside_quotes(text).tolist() == [float(c == "1") for c in inside]
     assert quoted_text.position_in_line(text)[:11].tolist() == [*range(10), 0]
+    assert quoted_text.indentation("if a:\n    b\n\n  c").tolist() == [0] * 6 + [4] * 6 + [
+        0,
+        2,
+        2,
+        2,
+    ]
     assert quoted_text.bracket_depth(text)[10:18].tolist() == [1, 1, 1, 2, 2, 1, 0, 0]
 
 
@@ -67,7 +73,7 @@ def reading():
     found = cells_that_mean.search("inside quotes", [activation[:, None]], activation)
     expected = np.tile(np.arange(5), (len(text), 1))
     chance = np.tile([0.5, 0.2, 0.1, 0.1, 0.05], (len(text), 1))
-    return cells_that_mean.Reading(text, [found], "\n <>abcd", expected, chance, [1.0])
+    return cells_that_mean.Reading(text, [found], [], "\n <>abcd", expected, chance, [1.0])
 
 
 def test_coloured_text_is_the_text_and_cannot_become_markup():

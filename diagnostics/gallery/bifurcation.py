@@ -144,4 +144,4 @@ def series(found: Bifurcation) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("b", "end from below", "end from above"), rows
 
 
-FIGURE = Recipe("Bifurcations of one unit", 3.6, numbers, paint, caption, series)
+FIGURE = Recipe(3.6, numbers, paint, caption, series)

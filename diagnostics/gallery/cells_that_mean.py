@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 import minirnn
 from diagnostics.gallery import quoted_text
-from diagnostics.gallery.character_model import Training, train
+from diagnostics.gallery.character_model import (
+    Training,
+    train,
+    trained_on_the_library,
+    unseen_library,
+)
 from diagnostics.gallery.recipe import Caption, Recipe
 from diagnostics.numbers import MINUS, short
 from diagnostics.page.svg import INK, MUTED, SERIES
@@ -46,11 +51,13 @@ class Found:
 class Reading:
     """The unseen text, the units found, and what one model expected.
 
-    expected: (N, 5) ids of the likeliest next characters, chance: (N, 5) their probabilities.
+    in_programs: what the same search finds in a network that read Python.  expected: (N, 5) ids of
+    the likeliest next characters, chance: (N, 5) their probabilities.
     """
 
     text: str
     found: list[Found]
+    in_programs: list[Found]
     characters: str
     expected: NDArray[np.int64]
     chance: Values
@@ -78,10 +85,22 @@ def search(what: str, activations: Sequence[Any], wanted: Values) -> Found:
 
 
 def activations_of(run: Training, ids: Any) -> tuple[Any, Any]:
-    """Return tanh of the cell state after each character, (N, H), and the scores (N, V)."""
-    with minirnn.no_grad(), minirnn.watch(run.model.recurrent) as seen:
+    """Return tanh of all levels' cell states after each character, (N, L*H), and scores (N, V)."""
+    layer = run.model.recurrent
+    with minirnn.no_grad(), minirnn.watch(layer) as seen:
         scores, _ = run.model(ids[:, None])
-    return np.tanh(seen.states["c"][1:, 0]), scores.numpy()[:, 0]
+    states = [seen[level, 0].states["c"][1:, 0] for level in range(layer.num_layers)]
+    return np.tanh(np.concatenate(states, axis=1)), scores.numpy()[:, 0]
+
+
+def search_in_programs() -> list[Found]:
+    """Search the network of figures D11 and D13 on source that it has not read."""
+    run = trained_on_the_library("lstm")
+    ids = unseen_library(run)[:UNSEEN]
+    activations, _ = activations_of(run, ids)
+    text = run.vocabulary.decode(ids)
+    rules = quoted_text.OF_PROGRAMS.items()
+    return [search(what, [activations], rule(text)) for what, rule in rules]
 
 
 def numbers() -> Reading:
@@ -102,6 +121,7 @@ def numbers() -> Reading:
     return Reading(
         shown,
         found,
+        search_in_programs(),
         runs[0].vocabulary.characters,
         top,
         np.take_along_axis(chance, top, axis=1),
@@ -178,6 +198,11 @@ def caption(reading: Reading) -> Caption:
         [one.what, f"{one.unit} of network {one.model + 1}", f"{one.r:.3f}".replace("-", MINUS)]
         for one in reading.found
     ]
+    rows += [
+        [f"{one.what}, in Python source", f"{one.unit} of the network of D13",
+         f"{one.r:.3f}".replace("-", MINUS)]
+        for one in reading.in_programs
+    ]  # fmt: skip
     following = [reading.characters.index(c) for c in reading.text[1:]]
     hits = [(reading.expected[:-1, k] == following).mean() for k in range(TOP)]
     rows.append(["next character is the likeliest", "", f"{hits[0]:.1%}"])
@@ -188,7 +213,8 @@ def caption(reading: Reading) -> Caption:
             "units were found by a search for the one that goes with a property of the text "
             "(grey: the property). Nobody told the network of quotations or lines; predicting the "
             "next character needs both. Further down, below every character, the five that the "
-            "model expected after it, the darker the likelier."
+            "model expected after it, the darker the likelier. In a network that read real text "
+            "for a short time the same search finds weaker units: what a property needs is spread."
         ),
         columns=("property", "unit", "correlation or share"),
         rows=rows,
@@ -212,4 +238,4 @@ def series(reading: Reading) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return names, rows
 
 
-FIGURE = Recipe("Cells that mean something", 3.2, numbers, paint, caption, series, extra)
+FIGURE = Recipe(3.2, numbers, paint, caption, series, extra)

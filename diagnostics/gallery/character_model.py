@@ -96,3 +96,10 @@ def trained_on_the_library(cell: str) -> Training:
         return vocabulary.decode(ids)
 
     return train(text, cell, HIDDEN, UPDATES, LEVELS, when=dict.fromkeys(SAMPLED, sample))
+
+
+def unseen_library(run: Training) -> Ids:
+    """Return the ids of as much of the library's source as comes after what was trained on."""
+    text = minirnn.data.read_text(max_chars=2 * LIBRARY)[LIBRARY:]
+    known = set(run.vocabulary.characters)
+    return run.vocabulary.encode("".join(c for c in text if c in known))

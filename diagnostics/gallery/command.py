@@ -13,8 +13,10 @@ def add_commands(commands: Any) -> None:
         "figure",
         help="one figure of the lecture notes, computed anew",
         description="Compute and draw a figure of the lecture notes.",
+        epilog="\n".join(f"{code:<5}{entry.heading}" for code, entry in FIGURES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    figure.add_argument("code", choices=list(FIGURES), metavar="CODE", help=", ".join(FIGURES))
+    figure.add_argument("code", choices=list(FIGURES), metavar="CODE", help="see below")
     figure.add_argument(
         "--out", metavar="PATH", help=".html, .svg, .png, .csv or .txt; default: CODE.html"
     )
@@ -53,7 +55,7 @@ def _gallery(options: argparse.Namespace) -> int:
     shown = []
     for code in FIGURES:
         made = recipe(code)
-        print(f"{code} {made.heading}", file=sys.stderr)
+        print(f"{code} {FIGURES[code].heading}", file=sys.stderr)
         shown.append(show(code, made, made.numbers()))
     write_whole(options.out, render(shown))
     print(f"gallery: {options.out}")

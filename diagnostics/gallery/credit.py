@@ -164,4 +164,4 @@ def series(found: list[Credit]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]
     return ("network", "t", "k", "norm"), rows
 
 
-FIGURE = Recipe("Who caused what when", 3.9, numbers, paint, caption, series)
+FIGURE = Recipe(3.9, numbers, paint, caption, series)

@@ -154,4 +154,4 @@ def series(found: list[Noise]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("network", "steps back", "norm"), rows
 
 
-FIGURE = Recipe("What becomes of noise", 3.4, numbers, paint, caption, series, extra)
+FIGURE = Recipe(3.4, numbers, paint, caption, series, extra)

@@ -188,4 +188,4 @@ def series(found: Landscape) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("along", "loss"), zip(found.fine.tolist(), found.profile.tolist(), strict=True)
 
 
-FIGURE = Recipe("A slice through the loss", 3.4, numbers, paint, caption, series)
+FIGURE = Recipe(3.4, numbers, paint, caption, series)

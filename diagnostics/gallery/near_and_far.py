@@ -123,4 +123,4 @@ def plain(found: list[Reach]) -> str:
     return chart({one.name: one.gain for one in found}, "steps back")
 
 
-FIGURE = Recipe("Near and far", 3.5, numbers, paint, caption, series, plain=plain)
+FIGURE = Recipe(3.5, numbers, paint, caption, series, plain=plain)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from diagnostics.files import check_writable
+from diagnostics.gallery import FIGURES
 from diagnostics.gallery.page import render
 from diagnostics.gallery.paper import png, standalone_svg
 from diagnostics.gallery.recipe import Recipe, recipe, show
@@ -44,7 +45,7 @@ def _text(code: str, made: Recipe, numbers: Any) -> str:
     paragraphs = [textwrap.fill(spelled(text), WIDTH) for text in words]
     rule = "  ".join("-" * w for w in widths)
     body = [line.rstrip() for line in (lines[0], rule, *lines[1:])]
-    heading = f"{code} {made.heading}"
+    heading = f"{code} {FIGURES[code].heading}"
     picture = [] if made.plain is None else [made.plain(numbers)]
     parts = [heading, *picture, paragraphs[0], "\n".join(body), *paragraphs[1:]]
     return "\n\n".join(parts) + "\n"

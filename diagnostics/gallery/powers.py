@@ -174,4 +174,4 @@ def series(powers: Powers) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("spectral radius", "steps back", "norm"), rows
 
 
-FIGURE = Recipe("Powers of a matrix", 3.2, numbers, paint, caption, series)
+FIGURE = Recipe(3.2, numbers, paint, caption, series)

@@ -1,7 +1,8 @@
-"""A synthetic text whose reader must remember two things: is this quoted, how long is the line.
+"""Properties of texts, and a text whose reader must remember two of them.
 
-Words of a short list at random.  A quotation mark opens or closes a quotation, in which every vowel
-is moved on to the next one; a line ends after the first word beyond 20 characters.
+`write` puts words of a short list at random.  A quotation mark opens or closes a quotation, in
+which every vowel is moved on to the next one; a line ends after the first word beyond 20
+characters.
 """
 
 from collections.abc import Callable
@@ -52,7 +53,18 @@ def bracket_depth(text: str) -> Values:
     return np.cumsum([(c == "(") - (c == ")") for c in text]).astype(np.float64)
 
 
+def indentation(text: str) -> Values:
+    """Return how many spaces begin the line of each character."""
+    lines = text.splitlines(keepends=True)
+    return np.repeat([len(s) - len(s.lstrip(" ")) for s in lines], [len(s) for s in lines]) * 1.0
+
+
 PREDICATES: dict[str, Callable[[str], Values]] = {
     "inside quotes": inside_quotes,
     "position in the line": position_in_line,
+}
+OF_PROGRAMS: dict[str, Callable[[str], Values]] = {
+    "indentation": indentation,
+    "position in the line": position_in_line,
+    "bracket depth": bracket_depth,
 }

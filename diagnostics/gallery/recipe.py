@@ -31,13 +31,12 @@ class Caption:
 class Recipe:
     """A figure before it is computed.
 
-    heading: a few words.  height: of the drawing, in inches.  numbers: computes all that is shown;
+    height: of the drawing, in inches.  numbers: computes all that is shown;
     no arguments, same result every time.  paint: draws them.  caption: puts them into words.
     series: names of columns, and rows, of what is drawn: for CSV.  extra: more HTML below the
     drawing.  plain: the drawing in characters, for a text file.
     """
 
-    heading: str
     height: float
     numbers: Callable[[], Any]
     paint: Callable[[Figure, Any], None]
@@ -62,16 +61,16 @@ def recipe(code: str) -> Recipe:
     """Return a figure's recipe by its code, such as "D4"."""
     if code not in FIGURES:
         raise ValueError(f"figure: {code!r} is none of {', '.join(FIGURES)}")
-    found: Recipe = importlib.import_module(f"diagnostics.gallery.{FIGURES[code]}").FIGURE
+    found: Recipe = importlib.import_module(f"diagnostics.gallery.{FIGURES[code].module}").FIGURE
     return found
 
 
 def show(code: str, made: Recipe, numbers: Any) -> Shown:
     """Draw a figure for a page."""
-    caption = made.caption(numbers)
+    caption, heading = made.caption(numbers), FIGURES[code].heading
     with canvas(made.height) as figure:
         made.paint(figure, numbers)
         said = spoken(caption.columns, caption.rows)
-        svg = inline(figure, code.lower(), made.heading, f"{caption.shows} {said}")
+        svg = inline(figure, code.lower(), heading, f"{caption.shows} {said}")
     extra = "" if made.extra is None else made.extra(numbers)
-    return Shown(code, made.heading, svg, extra, caption)
+    return Shown(code, heading, svg, extra, caption)

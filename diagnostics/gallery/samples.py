@@ -105,4 +105,4 @@ def series(run: Training) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("update", "loss", "sample"), rows
 
 
-FIGURE = Recipe("What it writes while it learns", 2.2, numbers, paint, caption, series, extra)
+FIGURE = Recipe(2.2, numbers, paint, caption, series, extra)

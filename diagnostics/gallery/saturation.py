@@ -11,9 +11,9 @@ import minirnn
 from diagnostics.gallery.character_model import (
     HIDDEN,
     LEVELS,
-    LIBRARY,
     UPDATES,
     trained_on_the_library,
+    unseen_library,
 )
 from diagnostics.gallery.recipe import Caption, Recipe
 from diagnostics.page.svg import MUTED, SERIES
@@ -66,10 +66,7 @@ def numbers() -> list[Gate]:
     found = []
     for cell in GATES:
         run = trained_on_the_library(cell)
-        text = minirnn.data.read_text(max_chars=2 * LIBRARY)[LIBRARY:]
-        known = set(run.vocabulary.characters)
-        ids = run.vocabulary.encode("".join(c for c in text if c in known))
-        ids = ids[: STEPS * SEQUENCES].reshape(SEQUENCES, STEPS).T
+        ids = unseen_library(run)[: STEPS * SEQUENCES].reshape(SEQUENCES, STEPS).T
         with minirnn.no_grad():
             x = run.model.embedding(ids).numpy()
         found += measure(cell, run.model.recurrent, x)
@@ -138,4 +135,4 @@ def series(found: list[Gate]) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("cell", "gate", "level", "unit", "shut", "open"), rows
 
 
-FIGURE = Recipe("Gates that are shut, gates that are open", 3.3, numbers, paint, caption, series)
+FIGURE = Recipe(3.3, numbers, paint, caption, series)

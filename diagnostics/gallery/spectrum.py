@@ -176,4 +176,4 @@ def series(spectra: list[Spectrum]) -> tuple[Sequence[str], Iterable[Sequence[An
     return ("network", "exponent", "value", "low", "high"), rows
 
 
-FIGURE = Recipe("Lyapunov spectra", 3.3, numbers, paint, caption, series)
+FIGURE = Recipe(3.3, numbers, paint, caption, series)

@@ -151,4 +151,4 @@ def series(records: Records) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("method", "update", *names), rows
 
 
-FIGURE = Recipe("A record of training", 6.4, numbers, paint, caption, series)
+FIGURE = Recipe(6.4, numbers, paint, caption, series)

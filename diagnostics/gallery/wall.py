@@ -224,4 +224,4 @@ def series(wall: Wall) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("path", "update", "w", "b", "error"), rows
 
 
-FIGURE = Recipe("A wall in the error surface", 4.6, numbers, paint, caption, series)
+FIGURE = Recipe(4.6, numbers, paint, caption, series)
