@@ -163,7 +163,8 @@ class Optimizer:
             chosen = [updates[i] for i in places]
             arrays = [(u.p, u.g, *(u.kept.get(name) for name in self._kept)) for u in chosen]
             table, entries = table_of(arrays)
-            numbers = np.array([(sign, *self._numbers(u.t, options)) for u in chosen], dtype)
+            with np.errstate(over="ignore"):  # a rate beyond float32 is infinite, as by the formula
+                numbers = np.array([(sign, *self._numbers(u.t, options)) for u in chosen], dtype)
             spread(run, (table, numbers), entries, _COST)
 
     def _slots(self, o: Options) -> dict[str, float]:
