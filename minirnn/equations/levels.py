@@ -1,6 +1,7 @@
 """Levels of a cell's graph: on which stage a value can be had, and which values are its gates."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from minirnn.equations.cell import Cell
 from minirnn.equations.derive import is_previous
@@ -34,7 +35,8 @@ def is_given(node: Symbol) -> bool:
     return node.op in ("leaf", "const")
 
 
-def gate_nodes(cell: Cell) -> dict[str, Symbol]:
+@lru_cache(maxsize=256)
+def gate_nodes(cell: Cell) -> Mapping[str, Symbol]:
     """Return for each gate and block what `watch` shows.
 
     That is the first sigmoid, tanh or relu that every path from ``wx.k`` and ``u.k @ v`` to a

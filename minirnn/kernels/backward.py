@@ -28,10 +28,17 @@ class Gradients:
     below: dict[str, np.ndarray]
     buffers: dict[str, np.ndarray]
     frame: BackFrame
+    _released: bool = False
 
     def release(self) -> None:
         """Give the buffers back to be used again; nothing may read them any more."""
-        self.frame.release()
+        if not self._released:
+            self._released = True
+            self.frame.release()
+
+    def __del__(self) -> None:
+        if not self._released:
+            self.release()
 
 
 def backward(
@@ -64,7 +71,7 @@ class _Backward:
         alive = len(rows.order)
         first = rows.final if mode == WATCH else slice(alive)
         for n, carry in self.frame.carry.items():
-            carry.fill(0.0)
+            carry[first] = 0.0  # other rows are written before they are read
             if n in d_final:
                 given = d_final[n]
                 carry[first, : k.hidden] = given if rows.equal else given[rows.order]

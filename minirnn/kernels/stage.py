@@ -1,6 +1,6 @@
 """One stage of a cell, emitted as vector code: products through the tile, then the equations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from llvmlite import ir
@@ -125,23 +125,29 @@ class _StageEmitter:
         """Ask for the lines that the equations will read and write, while the product runs."""
         if not self.stage.groups:
             return
+        b = self.b
+        self._ask(self.stage.sources.values(), row, unit, high, count, write=False)
+        self._ask((s for s, _ in self.stage.stores), row, unit, high, count, write=True)
+        if self.stage.watched:
+            with b.if_then(self.watched):
+                self._ask((s for s, _ in self.stage.watched), row, unit, high, count, write=True)
+
+    def _ask(
+        self, slots: Iterable[Slot], row: Any, unit: Any, high: Any, count: Any, write: bool
+    ) -> None:
+        """Ask for the lines of slots in a tile's rows."""
         b, v = self.b, self.v
-        written = {s.buffer for s, _ in self.stage.stores}
         members: dict[str, set[int]] = {}
-        for slot in (*self.stage.sources.values(), *(s for s, _ in self.stage.stores)):
+        for slot in slots:
             if not slot.buffer.startswith(("mean", "bmean", "p.")):
                 members.setdefault(slot.buffer, set()).add(slot.member)
         with cgutils.for_range(b, high) as i, cgutils.for_range(b, count) as q:
             for buffer in sorted(members):
                 start, row_stride, block = self.place[buffer]
-                at = b.add(
-                    start,
-                    b.add(
-                        b.mul(b.add(row, i.index), row_stride), b.mul(b.add(unit, q.index), block)
-                    ),
-                )
+                first = b.add(start, b.mul(b.add(row, i.index), row_stride))
+                at = b.add(first, b.mul(b.add(unit, q.index), block))
                 for m in sorted(members[buffer]):
-                    v.prefetch(b.add(at, I64(m * v.bytes)), buffer in written)
+                    v.prefetch(b.add(at, I64(m * v.bytes)), write)
 
     def _products(
         self, column: list[Any], count: Any, row: Any, high: Any, product: Any, part: Any

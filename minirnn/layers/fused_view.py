@@ -6,6 +6,7 @@ from minirnn.kernels.backward import Gradients, backward
 from minirnn.kernels.forward import Run
 from minirnn.kernels.frame import WATCH
 from minirnn.kernels.rows import Rows
+from minirnn.kernels.workspace import lend
 from minirnn.layers.stepwise import Unrolled
 from minirnn.layers.views import Arrays, Lazy, View, ViewGradients
 
@@ -67,6 +68,10 @@ class FusedView(View):
         """Rows of states (rows, padded) -> (T+1, B, H), 0 after the length."""
         k, rows = self._fused.kernel, self._fused.rows
         steps, batch = self._fused.x_shape[:2]
+        if rows.equal:
+            out = lend((steps + 1, batch, k.hidden), k.dtype)
+            out.reshape(-1, k.hidden)[...] = buffer[:, : k.hidden]
+            return out
         out = np.zeros((steps + 1, batch, k.hidden), k.dtype)
         out[0, rows.order] = buffer[: len(rows.order), : k.hidden]
         out[1:] = self._steps(buffer[len(rows.order) :, : k.hidden])
@@ -106,16 +111,19 @@ class FusedView(View):
         idle = np.ones(made.x_shape[1], bool)
         idle[made.rows.order] = False
 
-        def carried(name: str) -> np.ndarray:
-            out = self._rows(got.buffers[f"carry.{name}"])
-            if name in final:  # sequences of length 0: the last row is the first
-                out[0, idle] = final[name][idle]
+        def first(name: str, out: np.ndarray) -> np.ndarray:
+            """Write the gradients of the initial state to the first row."""
+            order = made.rows.order
+            out[0, order] = got.buffers[f"carry.{name}"][: len(order), : k.hidden]
+            if idle.any():  # sequences of length 0: the last row is the first
+                out[0, idle] = final[name][idle] if name in final else 0
             return out
 
+        def carried(name: str) -> np.ndarray:
+            return first(name, self._rows(got.buffers[f"carry.{name}"]))
+
         def inner(name: str) -> np.ndarray:
-            out = self._rows(got.buffers[f"inner.{name}"])
-            out[0] = carried_grads[name][0]
-            return out
+            return first(name, self._rows(got.buffers[f"inner.{name}"]))
 
         def gate(name: str) -> np.ndarray:
             at = 0
@@ -138,10 +146,9 @@ class FusedView(View):
                     return self._steps(k.members(part, g.blocks.index(name), len(g.blocks)))
             return np.zeros((*made.x_shape[:2], k.hidden), k.dtype)  # a block declared unused
 
-        carried_grads = Lazy("carried_grads", cell.state, carried)
         gradients = ViewGradients(
             state_grads=Lazy("state_grads", cell.state, inner),
-            carried_grads=carried_grads,
+            carried_grads=Lazy("carried_grads", cell.state, carried),
             gate_grads=Lazy("gate_grads", cell.gates, gate),
             recurrent_gate_grads=Lazy("recurrent_gate_grads", cell.products, block),
         )
