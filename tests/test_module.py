@@ -8,7 +8,6 @@ import pytest
 from minirnn import engine
 from minirnn.engine import Tensor, grad, gradcheck, manual_seed
 from minirnn.engine.functional import jvp
-from minirnn.kernels import spread, threads
 from minirnn.layers.dropout import Dropout
 from minirnn.layers.embedding import Embedding
 from minirnn.layers.layernorm import LayerNorm
@@ -292,17 +291,6 @@ def test_embedding_has_derivatives_of_any_order_and_tangents(rng):
     _, moved = jvp(loss, layer.weight, move)
     (slope,) = grad(loss(layer.weight), layer.weight)
     assert moved.item() == pytest.approx((slope.numpy() * move).sum(), rel=1e-13)
-
-
-def test_the_number_of_threads_changes_no_bit_of_an_embeddings_gradient(rng, monkeypatch):
-    layer, d = Embedding(4, 50, dtype=np.float64, seed=0), rng.standard_normal((30, 50))
-    ids = rng.integers(0, 4, 30)
-    monkeypatch.setattr(spread, "REGION", 0)
-    results = []
-    for count in (1, 2):
-        monkeypatch.setattr(threads, "_threads", count)
-        results.append(grad(layer(ids), layer.weight, d)[0].numpy())
-    np.testing.assert_array_equal(*results)
 
 
 def test_embedding_gives_rows_and_adds_their_gradients():

@@ -8,6 +8,7 @@ import numpy as np
 from minirnn.kernels import celltype, product
 from minirnn.kernels.cellkernel import Arrays
 from minirnn.kernels.closing import ClosingProducts
+from minirnn.kernels.fold import Fold, close
 from minirnn.kernels.forward import Run
 from minirnn.kernels.frame import CONSUME, KEEP, WATCH, BackFrame
 from minirnn.kernels.rows import GATE, NEXT
@@ -115,6 +116,8 @@ class _Backward:
                 steps.bind(run.weights)
                 steps.set(START=run.start, AFTER=address(table), AFTER_COUNT=len(table))
                 steps.run(celltype.BACKWARD, flops)
+                if run.fold is not None and (weights or input):
+                    close(k, run.weights, run.fold, out, frame.scratch, weights, input)
             else:
                 self._clipped(clip)
         return self._collect(out, weights, input, run)
@@ -147,8 +150,12 @@ class _Backward:
         size = dtype.itemsize
         wide = -(-self.frame.frame.features * size // product.VECTOR_BYTES) * k.lanes
         out: dict[str, np.ndarray] = {}
+        rows, fold = self.rows.count, self.forward.fold
+        if fold is not None and (input or weights):
+            rows = len(fold.table)
+            out["table"] = lend(fold.table.shape, dtype, 0.0)
         if input:
-            out["x"] = lend((self.rows.count, wide), dtype)
+            out["x"] = lend((rows, wide), dtype, None if self.rows.count else 0.0)
         if weights:
             # Zeros stay where no product writes: blocks that no equation uses, triangles.
             complete = self.rows.count > 0 and k.complete
@@ -163,12 +170,17 @@ class _Backward:
     def _jobs(self, out: dict[str, np.ndarray], weights: bool, input: bool) -> np.ndarray:
         """Return the table of the closing products, (jobs, words)."""
         frame, run = self.frame, self.forward
-        if (weights, input) not in frame.jobs:
-            frame.jobs[weights, input] = ClosingProducts(frame, out, run.inputs, weights, input)
-        targets = {**out, "inputs": run.inputs}
-        if input:
-            targets["panels"] = self.kernel.input_rows(run.weights)
-        return frame.jobs[weights, input].bind(targets)
+        key = weights, input, run.fold is not None
+        if key not in frame.jobs:
+            frame.jobs[key] = ClosingProducts(frame, out, run.inputs, weights, input)
+        targets = dict(out)
+        if isinstance(run.inputs, Fold):
+            targets["ids"] = run.inputs.ids
+        else:
+            targets["inputs"] = run.inputs
+            if input:
+                targets["panels"] = self.kernel.input_rows(run.weights)
+        return frame.jobs[key].bind(targets)
 
     def _collect(
         self, out: dict[str, np.ndarray], weights: bool, input: bool, run: Run
@@ -186,7 +198,9 @@ class _Backward:
             g = np.zeros((batch, hidden), k.dtype) if given is None else np.array(given, k.dtype)
             g[rows.order] = first
             state[n] = g
-        x = run.scatter(np.ascontiguousarray(out["x"][:, :features])) if input else None
+        x = np.ascontiguousarray(out["x"][:, :features]) if input else None
+        if x is not None and run.fold is None:
+            x = run.scatter(x)
         made: dict[str, Any] = dict.fromkeys(("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         vectors: dict[str, np.ndarray] = {}
         if weights:

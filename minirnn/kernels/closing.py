@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from minirnn.kernels import product
+from minirnn.kernels.fold import Fold
 from minirnn.kernels.frame import BackFrame
+from minirnn.kernels.symbols import ADD_IDS, ADD_OUT, add_job
 from minirnn.kernels.workspace import address
 
 
@@ -13,21 +15,28 @@ class ClosingProducts:
     """The table of the closing products over a frame.
 
     Buffers of the frame stay where they are; ``bind`` tells where inputs and results of a pass lie.
-    out: the arrays of the first pass, whose shapes all passes share; inputs: (count, I).
+    out: the arrays of the first pass, whose strides all passes share; inputs: (count, I), or a
+    `Fold`: then DX is summed by id in "table", and `minirnn.kernels.fold` does the rest.
     """
 
     def __init__(
-        self, frame: BackFrame, out: dict[str, np.ndarray], inputs: np.ndarray,
+        self, frame: BackFrame, out: dict[str, np.ndarray], inputs: np.ndarray | Fold,
         weights: bool, input: bool,
     ) -> None:  # fmt: skip
         self.frame, self.kernel = frame, frame.frame.kernel
         self._kept: list[Any] = []  # arrays that the table points into
         self._jobs: list[list[int]] = []
         self._changing: list[tuple[int, int, str]] = []  # job, word, whose address it is
-        if input:
-            self._input(out["x"])
+        if isinstance(inputs, Fold):
+            if weights or input:
+                self._add(add_job(frame.dx, inputs.ids, out["table"]), ids=ADD_IDS, table=ADD_OUT)
+        else:
+            if input:
+                self._input(out["x"])
+            if weights:
+                self._input_weights(out, inputs)
         if weights:
-            self._weights(out, inputs)
+            self._weights(out)
         self.table = product.job_table(self._jobs)
         where = np.array([w[:2] for w in self._changing], np.int64).reshape(-1, 2)
         self._where = where[:, 0], where[:, 1]
@@ -49,8 +58,8 @@ class ClosingProducts:
         job = product.rows_job(dx.dtype.name, dx, dx.shape[1], any_panels, features, x)
         self._add(job, panels=product.ROWS_PANELS, x=product.ROWS_C)
 
-    def _weights(self, out: dict[str, np.ndarray], inputs: np.ndarray) -> None:
-        """DX^T [x], DU^T [operand], and the sums of DX and DU for the biases and vectors."""
+    def _input_weights(self, out: dict[str, np.ndarray], inputs: np.ndarray) -> None:
+        """DX^T [x], and the sum of DX for the bias."""
         k, frame, name = self.kernel, self.frame, self.kernel.dtype.name
         b, c, sums = product.TRANSPOSED_B, product.TRANSPOSED_C, product.TRANSPOSED_SUMS
         for s, names in enumerate(k.plan.segments):
@@ -61,6 +70,11 @@ class ClosingProducts:
                 out["weight_ih"], sums=out[f"bias_ih.{s}"],
             )  # fmt: skip
             self._add(job, inputs=b, weight_ih=c, **{f"bias_ih.{s}": sums})
+
+    def _weights(self, out: dict[str, np.ndarray]) -> None:
+        """DU^T [operand], and the sums of DU for the biases and vectors."""
+        k, frame, name = self.kernel, self.frame, self.kernel.dtype.name
+        c, sums = product.TRANSPOSED_C, product.TRANSPOSED_SUMS
         for g in k.plan.groups:
             operand = self._operand(g.source)
             for segment, blocks in k.du_parts(g.index):

@@ -31,7 +31,8 @@ def pack_backward(weight: np.ndarray) -> np.ndarray:
     return pack_plain(weight, np.arange(weight.shape[0]), WIDEST * lanes_of(weight.dtype))
 
 
-def _run(jobs: list[list[int]], flops: float, scratch: np.ndarray | None) -> None:
+def run(jobs: list[list[int]], flops: float, scratch: np.ndarray | None) -> None:
+    """Do jobs that do not depend on each other.  scratch: (threads, bytes), or None."""
     table = product.job_table(jobs)
     place, stride = (0, 0) if scratch is None else (address(scratch), scratch.strides[0])
     described = address(table)
@@ -51,7 +52,7 @@ def apply(x: np.ndarray, panels: np.ndarray, outputs: int) -> np.ndarray:
     out = lend((x.shape[0], _round_up(outputs, lanes_of(x.dtype))), x.dtype)
     if x.shape[0]:
         job = product.rows_job(x.dtype.name, x, x.shape[1], panels, out.shape[1], out)
-        _run([job], 2.0 * x.size * outputs, None)
+        run([job], 2.0 * x.size * outputs, None)
     return out[:, :outputs]
 
 
@@ -79,7 +80,7 @@ def gradients(
         bytes_needed = product.transposed_scratch(inputs, dtype.itemsize)
         scratch = lease.take((threads.available(), bytes_needed), np.uint8)
     if rows and jobs:
-        _run(jobs, 2.0 * len(jobs) * x.size * outputs, scratch)
+        run(jobs, 2.0 * len(jobs) * x.size * outputs, scratch)
     lease.release()
     for array in (dw, db):
         if array is not None and not rows:

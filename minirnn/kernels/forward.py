@@ -3,10 +3,13 @@
 Everything here is arrays; tensors and the tape are the business of `minirnn.layers`.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from minirnn.kernels import celltype
 from minirnn.kernels.cellkernel import Arrays, CellKernel, Packed
+from minirnn.kernels.fold import Fold
 from minirnn.kernels.frame import Frame, shelf
 from minirnn.kernels.rows import Rows
 from minirnn.kernels.workspace import lend
@@ -15,19 +18,24 @@ from minirnn.kernels.workspace import lend
 class Run:
     """One forward pass over a batch.
 
-    x: (T, B, I); state: state name -> (B, H); rows: who is alive when; keep: whether a backward
-    pass may follow; start: index of the first step; below: state name -> (T, B, H), the states of
-    the level below after every step, for a cell that reads them.
+    x: (T, B, I), or a `Fold` with ids (T, B); state: state name -> (B, H); rows: who is alive when;
+    keep: whether a backward pass may follow; start: index of the first step; below: state name ->
+    (T, B, H), the states of the level below after every step, for a cell that reads them.
     """
 
     def __init__(
-        self, kernel: CellKernel, weights: Packed, x: np.ndarray, state: Arrays, rows: Rows,
+        self, kernel: CellKernel, weights: Packed, x: np.ndarray | Fold, state: Arrays, rows: Rows,
         keep: bool, start: int = 0, below: Arrays | None = None,
     ) -> None:  # fmt: skip
         self.kernel, self.weights, self.rows, self.start = kernel, weights, rows, start
-        self.x_shape = x.shape
-        self.frame: Frame = shelf.take(kernel, rows, x.shape[2], keep, tuple(below or ()))
-        self.inputs = self._living(x)
+        self.inputs: np.ndarray | Fold
+        if isinstance(x, Fold):
+            self.x_shape = (*x.ids.shape, x.embedding.shape[1])
+            self.inputs = self._living_ids(x)
+        else:
+            self.x_shape = x.shape
+            self.inputs = self._living(x)
+        self.frame: Frame = shelf.take(kernel, rows, self.x_shape[2], keep, tuple(below or ()))
         alive, size = len(rows.order), kernel.hidden
         for name, buffer in self.frame.states.items():
             given = state[name]
@@ -54,6 +62,16 @@ class Run:
         if self.rows.index is None:
             return flat
         return flat[self.rows.index]
+
+    @property
+    def fold(self) -> Fold | None:
+        """The fold that stands for the input, with ids in internal order, or None."""
+        return self.inputs if isinstance(self.inputs, Fold) else None
+
+    def _living_ids(self, fold: Fold) -> Fold:
+        """Return a fold with the ids of the living rows in internal order, (count,)."""
+        ids = np.ascontiguousarray(fold.ids).reshape(-1)
+        return replace(fold, ids=ids if self.rows.index is None else ids[self.rows.index])
 
     def _forward(self) -> None:
         frame = self.frame

@@ -13,7 +13,9 @@ import numpy as np
 from minirnn.kernels import celltype, product, threads
 from minirnn.kernels.cellkernel import CellKernel, Packed
 from minirnn.kernels.descriptor import Descriptor, Places
+from minirnn.kernels.fold import Fold
 from minirnn.kernels.rows import GATE, NEXT, PREV, STILL, Rows
+from minirnn.kernels.symbols import gather_job
 from minirnn.kernels.workspace import Lease, address
 
 CONSUME, KEEP, WATCH = "consume", "keep", "watch"  # what a backward pass leaves of its run
@@ -51,7 +53,7 @@ class Frame:
         self.jobs = product.job_table([[]])
         self.descriptor.set(BEFORE=address(self.jobs), BEFORE_COUNT=1)
         self._backs: dict[str, list[BackFrame]] = {}
-        self.inputs: np.ndarray | None = None
+        self.inputs: np.ndarray | Fold | None = None
         self._weights: Packed | None = None
         self.shelved = 0  # bytes counted when it was last put on the shelf
 
@@ -82,10 +84,15 @@ class Frame:
             at += wide
         return places
 
-    def bind(self, weights: Packed, inputs: np.ndarray) -> None:
-        """Use these weights, and inputs in internal rows (count, I)."""
+    def bind(self, weights: Packed, inputs: np.ndarray | Fold) -> None:
+        """Use these weights, and inputs in internal rows (count, I), or their ids (count,)."""
         k = self.kernel
         self.descriptor.bind(weights)
+        if isinstance(inputs, Fold):
+            job = gather_job(inputs.table, inputs.ids, self.x_rows)
+            self.jobs[0, : len(job)] = job
+            self.inputs, self._weights = inputs, None
+            return
         if weights is not self._weights:
             job = product.rows_job(
                 k.dtype.name, inputs, self.features, k.input_panels(weights),
@@ -167,7 +174,7 @@ class BackFrame:
         scratch = product.transposed_scratch(columns, dtype.itemsize)
         self.scratch = self.lease.take((self.steps.threads, scratch), np.uint8)
         self.steps.set(SCRATCH=address(self.scratch), SCRATCH_STRIDE=scratch)
-        self.jobs: dict[tuple[bool, bool], Any] = {}  # tables of the closing products
+        self.jobs: dict[tuple[bool, bool, bool], Any] = {}  # tables of the closing products
 
     def descriptor(self, which: int) -> Descriptor:
         """Describe a pass over these buffers; nothing reaches the states from outside yet."""

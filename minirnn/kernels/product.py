@@ -16,6 +16,7 @@ from numba.extending import intrinsic
 from minirnn.kernels._jit import kernel, native
 from minirnn.kernels.machine import MACHINE
 from minirnn.kernels.memory import clear, copy, load
+from minirnn.kernels.symbols import ADD, GATHER, gather, run_add
 from minirnn.kernels.tile import (
     ADD_TO_C,
     CONTINUE,
@@ -216,7 +217,13 @@ def _panels(job):  # type: ignore[no-untyped-def]
 
 @kernel
 def run_rows(job, first, last, thread, threads):  # type: ignore[no-untyped-def]
-    """Do this thread's share of some rows of a job C = A B: of the panels, if there are enough."""
+    """Do this thread's share of some rows of a job C = A B: of the panels, if there are enough.
+
+    A job that copies rows of a table will do, too.
+    """
+    if load(job) == GATHER:
+        gather(job, first, last, thread, threads)
+        return
     panels = _panels(job)
     if panels >= threads:
         _rows(job, first, last, panels * thread // threads, panels * (thread + 1) // threads)
@@ -322,6 +329,8 @@ def run_jobs(jobs, count, thread, threads, scratch):  # type: ignore[no-untyped-
             vectors = load(job + 48) // each
             first, last = vectors * thread // threads, vectors * (thread + 1) // threads
             _transposed(job, first * each, last * each, scratch)
-        else:
+        elif kind == SUMS:
             vectors = load(job + 40)
             _sums(job, vectors * thread // threads, vectors * (thread + 1) // threads)
+        elif kind == ADD:
+            run_add(job, thread, threads)

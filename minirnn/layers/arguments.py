@@ -7,8 +7,10 @@ from numpy.typing import DTypeLike
 
 from minirnn.engine import Tensor
 from minirnn.engine.dual import tensor
+from minirnn.engine.linear import checked_ids as looked_up
 from minirnn.engine.tape import constant
 from minirnn.equations import Cell
+from minirnn.layers.embedding import Embedding
 
 
 def checked_cell(place: str, cell: Any) -> Cell:
@@ -75,6 +77,30 @@ def checked_x(
     if x.ndim == 2:
         return x.reshape(x.shape[0], 1, x.shape[1]), False
     return (x.transpose(0, 1) if batch_first else x), True
+
+
+def checked_ids(
+    place: str, x: Any, embedding: Any, input_size: int, dtype: np.dtype, batch_first: bool
+) -> tuple[np.ndarray, Tensor, bool]:
+    """Return ids (T, B) int64 and the table (V, I), and whether the ids came with a batch axis."""
+    table = embedding.weight if isinstance(embedding, Embedding) else embedding
+    table = _same_dtype(place, "embedding", tensor(table, place, "embedding"), dtype)
+    if table.ndim != 2 or table.shape[1] != input_size:
+        raise ValueError(
+            f"{place}: embedding must have a table of shape (V, input_size={input_size}), got "
+            f"{table.shape}"
+        )
+    ids, table = looked_up(x, table)
+    if ids.ndim not in (1, 2):
+        layout = "(B, T)" if batch_first else "(T, B)"
+        raise ValueError(
+            f"{place}: with embedding= x must be ids {layout}, or (T,) without a batch, got shape "
+            f"{ids.shape}"
+        )
+    ids = ids.astype(np.int64, copy=False)
+    if ids.ndim == 1:
+        return ids[:, None], table, False
+    return np.ascontiguousarray(ids.T) if batch_first else ids, table, True
 
 
 def checked_lengths(

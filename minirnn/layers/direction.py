@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from minirnn.engine import Tensor
+from minirnn.engine import Tensor, embedding
 from minirnn.equations import Cell
 
 
@@ -18,7 +18,7 @@ class Direction:
     state: one (B, H) per state of the cell; below: for a cell that reads the level below, that
     level's states after every step, (T, B, H) each in the order of x, else empty;
     lengths: (B,) int64 or None; reverse: run every sequence from its end; start: index of the
-    first step.
+    first step; ids: None, or (T, B) int64: then x is a table (V, I) whose rows they name.
     """
 
     cell: Cell
@@ -30,6 +30,7 @@ class Direction:
     lengths: np.ndarray | None
     reverse: bool
     start: int
+    ids: np.ndarray | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -52,6 +53,16 @@ class Direction:
     def sequences(self) -> tuple[str, ...]:
         """Return the states, besides the output, that a run hands to the level above."""
         return self.cell.state[1:] if "below" in self.cell.arguments else ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Steps and batch, (T, B)."""
+        steps, batch = (self.x.shape if self.ids is None else self.ids.shape)[:2]
+        return steps, batch
+
+    def unfolded(self) -> "Direction":
+        """Return the same run over x (T, B, I), picked from the table if x is one."""
+        return self if self.ids is None else replace(self, x=embedding(self.ids, self.x), ids=None)
 
     def detached(self) -> "Direction":
         """Return the same run over tensors that are on no tape."""

@@ -45,7 +45,7 @@ class Embedding(Module):
 
         made = record(
             [weight._data[ids]], [weight], vjp, jvp=lambda move: [move[ids]],
-            replay=lambda weight: (embedding(ids, weight),), name="embedding",
+            replay=lambda weight: (embedding(ids, weight),), name="embedding", fresh=True,
         )  # fmt: skip
         return made[0]
 

@@ -7,21 +7,32 @@ import numpy as np
 from minirnn.engine import Tensor, is_grad_enabled, record
 from minirnn.kernels.backward import Gradients, backward
 from minirnn.kernels.cellkernel import CellKernel, Packed, cell_kernel
+from minirnn.kernels.fold import Fold, table_of
 from minirnn.kernels.forward import Run
 from minirnn.kernels.frame import CONSUME, WATCH
 from minirnn.kernels.rows import arrange
 from minirnn.layers.direction import Direction
-from minirnn.layers.packed import PackedWeights, recurrent_bias
+from minirnn.layers.packed import PackedWeights, recurrent_bias, same, stamp
 from minirnn.layers.tangent import TangentRun, gradient_on_tape
 
 
 def start_run(run: Direction, packed: Packed, keep: bool) -> Run:
     """Run the forward pass."""
     kernel: CellKernel = cell_kernel(run.cell, run.dtype, run.hidden_size)
-    rows = arrange(run.x.shape[0], run.x.shape[1], run.lengths, run.reverse)
+    rows = arrange(*run.shape, run.lengths, run.reverse)
     state = {k: s._data for k, s in zip(run.cell.state, run.state, strict=True)}
     below = {k: s._data for k, s in zip(run.cell.state, run.below, strict=False)}
-    return Run(kernel, packed, run.x._data, state, rows, keep, run.start, below)
+    x = run.x._data if run.ids is None else _fold(run, kernel, packed)
+    return Run(kernel, packed, x, state, rows, keep, run.start, below)
+
+
+def _fold(run: Direction, kernel: CellKernel, packed: Packed) -> Fold:
+    """Return a fold with the table of these weights, made anew when the embedding was written."""
+    assert run.ids is not None
+    key, known = stamp([run.x]), packed.parts.get("fold")
+    if known is None or not same(key, known[0]):
+        known = packed.parts["fold"] = (key, table_of(kernel, packed, run.x._data))
+    return Fold(run.x._data, run.ids, known[1])
 
 
 def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple[Tensor, ...]:
@@ -69,9 +80,16 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
         return gradient_on_tape(run, gradients, douts) if graph else gradients
 
     def jvp(*tangents: np.ndarray | None) -> list[np.ndarray]:
-        return TangentRun(run, list(tangents), keep=False).tangents()
+        moves = list(tangents)
+        if run.ids is not None and moves[0] is not None:
+            moves[0] = moves[0][run.ids]
+        return TangentRun(run.unfolded(), moves, keep=False).tangents()
 
-    return record(outputs, run.inputs, vjp, jvp=jvp, name=cell.name, fresh=view is None)
+    def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
+        return run_fused(run.with_inputs(inputs).unfolded(), weights)
+
+    again = None if run.ids is None else replay
+    return record(outputs, run.inputs, vjp, jvp, again, cell.name, fresh=view is None)
 
 
 def _no_vjp(*_: Any) -> list[Any]:

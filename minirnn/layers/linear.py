@@ -83,7 +83,9 @@ class Linear(Module):
             return [total]
 
         out = y.reshape(*shape, self.out_features)
-        (made,) = record([out], parents, vjp, jvp, replay=lambda *p: (plain(*p),), name="Linear")
+        (made,) = record(
+            [out], parents, vjp, jvp, replay=lambda *p: (plain(*p),), name="Linear", fresh=True
+        )
         return made
 
     def extra_repr(self) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minirnn import cells
+from minirnn import cells, engine
 from minirnn.engine import Tensor, concat, no_grad, stack
 from minirnn.engine.random import generator
 from minirnn.equations import Cell
@@ -14,6 +14,7 @@ from minirnn.layers import arguments, reference
 from minirnn.layers import init as initialisers
 from minirnn.layers.call import Call
 from minirnn.layers.direction import Direction, upper_mask
+from minirnn.layers.embedding import Embedding
 from minirnn.layers.fused import run_fused
 from minirnn.layers.fused_view import FusedView
 from minirnn.layers.module import Module, module_rng, positive
@@ -187,8 +188,9 @@ class Recurrent(Module):
     # Forward
 
     def forward(
-        self, x: Any, state: Any = None, lengths: Any = None, start: int = 0
-    ) -> tuple[Tensor, Any]:
+        self, x: Any, state: Any = None, lengths: Any = None, start: int = 0,
+        embedding: Embedding | Tensor | None = None,
+    ) -> tuple[Tensor, Any]:  # fmt: skip
         """Run the layer over a batch of sequences.
 
         Parameters
@@ -203,6 +205,11 @@ class Recurrent(Module):
             state stays; padding influences nothing.
         start
             Index of the first step, for cells that use it.
+        embedding
+            An `Embedding`, or its table (V, I), that x is to be looked up in: x is then integers
+            without the last axis, and the call means ``layer(embedding(x), ...)``. Where a batch
+            has at least V ids, W_ih times the table is formed once instead of W_ih times every
+            row: faster, and equal to rounding.
 
         Returns
         -------
@@ -212,8 +219,8 @@ class Recurrent(Module):
             The last states, laid out like ``state``.
         """
         place = type(self).__name__
-        x, batched = arguments.checked_x(place, x, self.input_size, self.dtype, self.batch_first)
-        steps, batch = x.shape[:2]
+        x, ids, batched = self._read(x, embedding)
+        steps, batch = x.shape[:2] if ids is None else ids.shape
         lengths = arguments.checked_lengths(place, lengths, steps, batch, batched)
         states = arguments.checked_state(
             place, state, self.cell, self.num_layers * self.directions, batch, self.hidden_size,
@@ -235,7 +242,7 @@ class Recurrent(Module):
                 run = Direction(
                     self.cell, self.hidden_size, self._direction_parameters(level, direction),
                     level_input, tuple(s[index] for s in states), below[direction], lengths,
-                    direction == 1, start,
+                    direction == 1, start, ids if level == 0 else None,
                 )  # fmt: skip
                 output, *others = self._run(run, (level, direction), views)
                 outputs.append(output)
@@ -249,18 +256,35 @@ class Recurrent(Module):
         self._remember(views)
         return self._lay_out(joined, finals, batched)
 
+    def _read(
+        self, x: Any, embedding: Embedding | Tensor | None
+    ) -> tuple[Tensor, np.ndarray | None, bool]:
+        """Return what the lowest level reads: x (T, B, I) and None, or a table and ids (T, B).
+
+        And whether there was a batch axis.
+        """
+        place, size, first = type(self).__name__, self.input_size, self.batch_first
+        if embedding is None:
+            given, batched = arguments.checked_x(place, x, size, self.dtype, first)
+            return given, None, batched
+        ids, table, batched = arguments.checked_ids(place, x, embedding, size, self.dtype, first)
+        if ids.size < table.shape[0]:  # fewer rows than the table has: nothing to gain
+            return engine.embedding(ids, table), None, batched
+        return table, ids, batched
+
     def _run(
         self, run: Direction, place: tuple[int, int], views: dict[tuple[int, int], View]
     ) -> tuple[Tensor, ...]:
         """Run one level and direction, fused or by the reference."""
         watched = bool(self._watchers)
         if JIT_DISABLED or reference.forced():
+            run = run.unfolded()
             outputs = reference.run_reference(run)
             if watched:
                 shown = views[place] = ReferenceView(run)
                 outputs = shown.observe(outputs)
             return outputs
-        view = FusedView(run) if watched else None
+        view = FusedView(run.unfolded()) if watched else None
         if view is not None:
             views[place] = view
         return run_fused(run, self._packed[place], view)
