@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "diagnostics.calibration": "calibrate",
     "diagnostics.diagnosis": "diagnose",
     "diagnostics.quantities.base": "Cost Quantity",
     "diagnostics.quantities.clip_effect": (

@@ -15,7 +15,7 @@ from diagnostics.quantities.base import Quantity
 from diagnostics.quantities.jacobian_source import Source, source_of
 from diagnostics.quantities.statistics import Floats, ratio_interval
 
-BLOCKS = 8  # of each sequence, taken as independent
+BLOCKS, BLOCK_STEPS = 8, 16  # of each sequence, taken as independent; shorter ones are fewer
 SHOWN = 64  # points of the curve of convergence
 
 
@@ -143,7 +143,8 @@ def _summarise(
     value = logs.sum(axis=(0, 1)) / total
     order = np.argsort(-value, kind="stable")
     logs, value = logs[..., order], value[order]
-    cuts = np.unique(np.linspace(0, len(logs), min(BLOCKS, len(logs)) + 1).astype(int))[:-1]
+    blocks = min(len(logs), BLOCKS, max(2, len(logs) * every // BLOCK_STEPS))
+    cuts = np.linspace(0, len(logs), blocks + 1).astype(int)[:-1]
     sums = np.add.reduceat(logs, cuts, axis=0).reshape(-1, logs.shape[2])
     held = np.add.reduceat(counts, cuts, axis=0).ravel()
     ends = np.unique(np.linspace(1, len(logs), min(SHOWN, len(logs))).astype(int)) - 1
@@ -158,8 +159,8 @@ def _summarise(
         how=(
             f"{len(value)} tangent vectors of the full state of {source.size} entries carried "
             f"through the exact step Jacobians, QR every {every} step(s), turned by {first}; "
-            f"natural logarithm per step; interval: up to {BLOCKS} blocks of steps per sequence, "
-            "taken as independent"
+            f"natural logarithm per step; interval: {blocks} blocks of steps per sequence, taken "
+            "as independent"
         ),
         cost=source.cost,
         size=source.size,
