@@ -246,6 +246,33 @@ def test_a_layer_that_the_input_does_not_reach_is_left_out(rng):
     assert [subject.name for subject in report.subjects] == ["used"]
 
 
+class Reader(minirnn.Module):
+    """Ids that are looked up by an embedding, or by the layer itself."""
+
+    def __init__(self, folded):
+        self.folded = folded
+        self.embedding = minirnn.Embedding(5, 3, dtype="float64", seed=0)
+        self.recurrent = minirnn.Recurrent("gru", 3, 4, dtype="float64", seed=0)
+        self.readout = minirnn.Linear(4, 5, dtype="float64", seed=1)
+
+    def forward(self, ids):
+        if self.folded:
+            hidden, _ = self.recurrent(ids, embedding=self.embedding)
+        else:
+            hidden, _ = self.recurrent(self.embedding(ids))
+        return self.readout(hidden)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_layer_that_looks_ids_up_itself_has_the_same_report(level, rng):
+    ids, y = rng.integers(0, 5, (12, 8)), rng.integers(0, 5, (12, 8))
+    plain, folded = (dg.diagnose(Reader(f), ids, y, level=level) for f in (False, True))
+    assert {v.rule: v.level for v in plain.verdicts} == {v.rule: v.level for v in folded.verdicts}
+    names = ["gradient_flow", "tbptt_error"] if level != "cheap" else ["gradient_flow"]
+    for name in names:
+        np.testing.assert_allclose(plain[name].value, folded[name].value, rtol=1e-10, atol=1e-12)
+
+
 def test_every_level_and_direction_of_a_stack_is_a_subject(rng):
     with use_reference():
         layer = minirnn.Recurrent(

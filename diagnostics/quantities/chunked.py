@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import minirnn
+from diagnostics.quantities.watching import looked_up
 
 Forward = Callable[..., tuple[Any, Any]]
 
@@ -23,7 +24,10 @@ def chunked_forward(layer: Any, forward: Forward, length: int) -> Forward:
             "their own; measure a layer of one direction"
         )
 
-    def chunked(x: Any, state: Any = None, lengths: Any = None, start: int = 0) -> Any:
+    def chunked(
+        x: Any, state: Any = None, lengths: Any = None, start: int = 0, embedding: Any = None
+    ) -> Any:
+        x = looked_up(x, embedding)
         x = x if isinstance(x, minirnn.Tensor) else np.asarray(x)
         axis = 1 if layer.batch_first and x.ndim == 3 else 0
         steps = x.shape[axis]

@@ -60,9 +60,20 @@ def recurrent_layers(model: Any) -> dict[str, Any]:
     return {n: m for n, m in model.named_modules() if isinstance(m, minirnn.Recurrent)}
 
 
+def looked_up(x: Any, embedding: Any) -> Any:
+    """Return a layer's input; ids that come with an embedding, or its table, are looked up."""
+    if embedding is None:
+        return x
+    table = embedding if isinstance(embedding, minirnn.Tensor) else embedding.weight
+    return minirnn.embedding(x, table)
+
+
 @dataclass(frozen=True)
 class Call:
-    """One call of a recurrent layer: what it was given, its output, its final state or states."""
+    """One call of a recurrent layer: what it was given, its output, its final state or states.
+
+    x: floats also where the layer was given ids with an embedding.
+    """
 
     x: Any
     state: Any
@@ -78,10 +89,12 @@ def calls_of(layer: Any) -> Iterator[list[Call]]:
     calls: list[Call] = []
     forward = layer.forward
 
-    def collecting(x: Any, state: Any = None, lengths: Any = None, start: int = 0) -> Any:
-        output, final = forward(x, state, lengths, start)
+    def collecting(
+        x: Any, state: Any = None, lengths: Any = None, start: int = 0, embedding: Any = None
+    ) -> Any:
+        output, final = forward(x, state, lengths, start, embedding)
         states = list(final) if isinstance(final, tuple) else [final]
-        calls.append(Call(x, state, lengths, start, output, states))
+        calls.append(Call(looked_up(x, embedding), state, lengths, start, output, states))
         return output, final
 
     layer.forward = collecting
