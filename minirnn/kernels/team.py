@@ -29,8 +29,11 @@ from minirnn.kernels.memory import (
 from minirnn.kernels.vector import I32, I64
 from minirnn.kernels.workspace import address
 
-# The block, by bytes; what is written by different threads is on different cache lines.
-_NUMBER, _FUNCTION, _ARGUMENT, _THREADS, _DONE, _STATE, _STATE_BYTES = 0, 8, 16, 24, 128, 256, 128
+LARGEST = 63  # threads of a team: sleeping workers are told as bits of an integer
+# The block, by bytes; what is written by different threads is on different cache lines. The number
+# of a task holds its threads in the lowest bits: a worker that is not needed reads nothing else,
+# since nobody waits for it before the next task is written.
+_NUMBER, _FUNCTION, _ARGUMENT, _DONE, _STATE, _STATE_BYTES = 0, 8, 16, 128, 256, 128
 _AWAKE, _ASLEEP = 0, 1  # the first word of a worker's state; the second: the last number it saw
 _IDLE, _EAGER = 20_000, 2_000  # rounds of waiting before a worker sleeps, before it yields
 _SLEEP, _CALL = 0, 1  # what `serve` returns for
@@ -75,7 +78,7 @@ def _serve(block, index):  # type: ignore[no-untyped-def]
             seen = number
             store(state + 8, seen)
             waited = 0
-            threads = load(block + _THREADS)
+            threads = number & LARGEST
             if index < threads:
                 function = load(block + _FUNCTION)
                 if function == 0:
@@ -100,9 +103,8 @@ def _begin(block, function, argument, threads):  # type: ignore[no-untyped-def]
     """Say what to do; returns the sleeping workers that it needs, as bits."""
     store(block + _FUNCTION, function)
     store(block + _ARGUMENT, argument)
-    store(block + _THREADS, threads)
     store(block + _DONE, 0)
-    arrive(block + _NUMBER)
+    publish(block + _NUMBER, (load(block + _NUMBER) | LARGEST) + 1 + threads)
     asleep = 0
     for i in range(1, threads):
         if look(block + _STATE + i * _STATE_BYTES) == _ASLEEP:
@@ -125,7 +127,7 @@ class Team:
     """A main thread and its workers, at most ``size`` in all; one task at a time."""
 
     def __init__(self, size: int) -> None:
-        self.size = min(size, 63)  # sleeping workers are told as bits of an integer
+        self.size = min(size, LARGEST)
         self._words = np.zeros((_STATE + self.size * _STATE_BYTES) // 8 + 16, np.int64)
         self._block = address(self._words) + (-address(self._words)) % 128
         self._workers: list[_Worker] = []

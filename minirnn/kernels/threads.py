@@ -90,7 +90,7 @@ def launch(function: int, argument: int, wanted: int) -> None:
 
 
 def _possible(wanted: int) -> int:
-    return min(wanted, get_num_threads(), available())
+    return min(wanted, get_num_threads(), available(), team.LARGEST)
 
 
 def _the_team(size: int) -> team.Team:
