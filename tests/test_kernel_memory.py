@@ -13,7 +13,7 @@ from minirnn.kernels.team import Team
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="the JIT is switched off: no kernels")
 
-T, B, I, H = 6, 3, 4, 16
+T, B, I, H = 6, 3, 4, 16  # noqa: E741 (the letter of the house for the input size)
 
 
 def step(layer, x, seed):
