@@ -1,66 +1,56 @@
 """One step at a time without a tape: `Recurrent.step` without what a sequence needs around it."""
 
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 
-from minirnn.engine import Tensor
+from minirnn.engine import Tensor, tape
 from minirnn.engine.tape import constant
-from minirnn.kernels import celltype
 from minirnn.kernels.cellkernel import cell_kernel
-from minirnn.kernels.frame import Frame
-from minirnn.kernels.rows import arrange
+from minirnn.kernels.onestep import OneStep
 from minirnn.layers.direction import Direction
 from minirnn.layers.packed import PackedWeights
 
-Arrays = list[np.ndarray]
+Arrays = tuple[np.ndarray, ...]
 
 
 class SingleStep:
-    """The frames of one step of a layer for a batch size; one step at a time runs in them.
+    """One step of a layer for a batch size.
 
     runs: one direction per level, whose x and states are examples of the shapes; weights: packed
     weights of each.
     """
 
     def __init__(self, runs: list[Direction], weights: list[PackedWeights]) -> None:
-        self.runs, self.weights = runs, weights
-        self.batch = runs[0].x.shape[1]
-        rows = arrange(1, self.batch, None, False)
-        self.frames = [
-            Frame(cell_kernel(r.cell, r.dtype, r.hidden_size), rows, r.x.shape[2], False, ())
-            for r in runs
-        ]
-        first = self.frames[0].kernel
-        columns = self.frames[0].x_rows.shape[1]
-        self._dtype = runs[0].dtype
-        self.flops = 2.0 * self.batch * columns * (runs[0].x.shape[2] + first.hidden)
+        self._runs, self._weights = runs, weights
+        named = {
+            f"{kind}_l{level}": parameter
+            for level, run in enumerate(runs)
+            for kind, parameter in run.parameters.items()
+        }
+        self._look_up, self._parameters = itemgetter(*named), tuple(named.values())
+        batch, features = runs[0].x.shape[1:]
+        self.dtype, self._written = runs[0].dtype, -1
+        self.shape = (len(runs), batch, runs[0].hidden_size)  # of a state, (L, B, H)
+        self._step = OneStep(
+            [cell_kernel(r.cell, r.dtype, r.hidden_size) for r in runs], batch, features
+        )
 
     def fits(self, layer: Any) -> bool:
         """Whether the layer still has the parameters, and the dtype, that this was made for."""
-        here = vars(layer)
-        return layer.dtype == self._dtype and all(
-            here.get(f"{kind}_l{level}") is parameter
-            for level, run in enumerate(self.runs)
-            for kind, parameter in run.parameters.items()
-        )
+        same: bool = self._look_up(vars(layer)) == self._parameters
+        return same and self._parameters[0].dtype == self.dtype
 
     def run(self, x: np.ndarray, states: Arrays, start: int) -> Arrays:
         """Run a step. x: (B, I) contiguous; states: (L, B, H) each, of which new ones come out."""
-        batch, size = self.batch, self.runs[0].hidden_size
-        out = [np.empty_like(s) for s in states]
-        for level, (run, packed, frame) in enumerate(
-            zip(self.runs, self.weights, self.frames, strict=True)
-        ):
-            buffers = list(frame.states.values())
-            for buffer, given in zip(buffers, states, strict=True):
-                buffer[:batch, :size] = given[level]
-            frame.bind(packed.get(run), x)
-            frame.descriptor.set(START=start)
-            frame.descriptor.run(celltype.FORWARD, self.flops)
-            for buffer, made in zip(buffers, out, strict=True):
-                made[level] = buffer[batch:, :size]
-            x = out[0][level]
+        written = tape.last_write
+        if written != self._written:  # some tensor, maybe one of ours
+            weights = zip(self._weights, self._runs, strict=True)
+            self._step.bind(packed.get(run) for packed, run in weights)
+            self._written = written
+        out = tuple([np.empty(self.shape, self.dtype) for _ in states])
+        self._step.run(x, states, out, start)
         return out
 
 
@@ -81,32 +71,34 @@ class Steppers:
         array = x._data if isinstance(x, Tensor) else x
         if type(array) is not np.ndarray or array.ndim != 2 or not array.flags.c_contiguous:
             return None
-        batch = array.shape[0]
-        if array.dtype != layer.dtype or array.shape[1] != layer.input_size or not batch:
+        batch, features = array.shape
+        if not batch or features != layer.input_size or type(start) is not int:
             return None
-        shape = (layer.num_layers, batch, layer.hidden_size)
-        states = _arrays(state, len(layer.cell.state), shape, layer.dtype)
-        if states is None or type(start) is not int:
-            return None
-        waiting = self._waiting.setdefault(batch, [])
         try:
+            waiting = self._waiting.setdefault(batch, [])
             stepper = waiting.pop()  # atomic: another thread may step the same layer
+            if not stepper.fits(layer):
+                stepper = SingleStep(*layer.single_step_runs(batch))
         except IndexError:
-            stepper = None
-        if stepper is None or not stepper.fits(layer):
             stepper = SingleStep(*layer.single_step_runs(batch))
-        out = stepper.run(array, states, start)
+        states = _arrays(state, len(layer.cell.state), stepper.shape, stepper.dtype)
+        out = None
+        if states is not None and array.dtype == stepper.dtype:
+            out = [constant(s) for s in stepper.run(array, states, start)]
         waiting.append(stepper)
-        return [constant(s) for s in out]
+        return out
 
 
 def _arrays(state: Any, count: int, shape: tuple[int, ...], dtype: np.dtype) -> Arrays | None:
     """Return a state as arrays of one shape and dtype, zeros for None, or None if it is not so."""
     if state is None:
-        return [np.zeros(shape, dtype) for _ in range(count)]
+        return tuple([np.zeros(shape, dtype) for _ in range(count)])
     given = state if isinstance(state, tuple) else (state,)
-    arrays = [s._data if isinstance(s, Tensor) else s for s in given]
-    fits = len(arrays) == count and all(
-        type(a) is np.ndarray and a.shape == shape and a.dtype == dtype for a in arrays
-    )
-    return arrays if fits else None
+    arrays = tuple([s._data if isinstance(s, Tensor) else s for s in given])
+    for a in arrays:
+        if (
+            type(a) is not np.ndarray or a.shape != shape or a.dtype != dtype
+            or not a.flags.c_contiguous
+        ):  # fmt: skip
+            return None
+    return arrays if len(arrays) == count else None
