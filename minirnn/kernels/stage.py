@@ -27,7 +27,7 @@ from minirnn.kernels.celltype import (
     tiling,
     weight_order,
 )
-from minirnn.kernels.tile import FROM_PANEL_NEAR, emit_call
+from minirnn.kernels.tile import FROM_PANEL_NEAR, IN_PARTS, emit_call
 from minirnn.kernels.vector import I64, Vector
 
 
@@ -179,7 +179,8 @@ class _StageEmitter:
                         )
                         ahead = b.add(self.word(following, 0), b.shl(lines, I64(6)))
                         emit_call(
-                            b, tile, high, b.mul(count, I64(wide)), b.add(a, skipped), stride,
+                            b, tile, high, b.add(b.mul(count, I64(wide)), I64(IN_PARTS)),
+                            b.add(a, skipped), stride,
                             I64(v.size), panel, depth, I64(FROM_PANEL_NEAR),
                             b.add(self.scratch, I64((offset + at) * v.bytes)), I64(row_bytes),
                             ahead,

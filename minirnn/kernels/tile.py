@@ -6,7 +6,7 @@ accumulators start from (a bias or zeros), the K rows of B follow. The order of 
 not depend on the tile's height, so a row has the same bits in every tile.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any
 
@@ -22,6 +22,12 @@ from minirnn.kernels.vector import I64, Vector
 # NV vectors wide -> rows high; measured (shared design notes): 6x4 and 8x3 reach the peak with 32
 # registers, 6x2 and 4x3 with 16; 7x4 and others spill.
 HEIGHTS = {1: 8, 2: 8, 3: 8, 4: 6} if MACHINE.registers == 32 else {1: 6, 2: 6, 3: 4}
+# NV -> partial sums, in a product of few rows: a low and narrow tile waits for its own additions.
+# One sum is over k = 0, 2, ... and one over 1, 3, ..., in every tile of this width, so that a row
+# has the same bits in all of them; these tiles are six rows high at most.
+PARTIAL = {1: 4, 2: 2} if MACHINE.registers == 32 else {1: 2}
+_PARTIAL_HEIGHT = 6
+IN_PARTS = 8  # added to NV: where there are tiles with partial sums for it, these
 WIDEST = 4 if MACHINE.registers == 32 else 2  # vectors per panel of a plain product
 # What becomes of C: written from sums that begin with the panel's first row (near: C is in the
 # first-level cache), or such sums are added to it, or the sums begin with it.
@@ -34,8 +40,8 @@ SIGNATURE = types.void(*[types.int64] * 11)
 class _Tile:
     """Emits one size of tile: all accumulators as SSA values through the loop over k."""
 
-    def __init__(self, v: Vector, rows: int, nv: int, args: list[Any]) -> None:
-        self.v, self.rows, self.nv = v, rows, nv
+    def __init__(self, v: Vector, rows: int, nv: int, sums: int, args: list[Any]) -> None:
+        self.v, self.rows, self.nv, self.sums = v, rows, nv, sums
         (self.a, self.a_row, self.a_k, self.panel, self.depth, self.start, self.c, self.c_row,
          self.ahead) = args  # fmt: skip
         self.places = [(i, j) for i in range(rows) for j in range(nv)]
@@ -46,11 +52,17 @@ class _Tile:
         self._prefetch()
         self.step = I64(self.nv * v.bytes)
         self.row = [b.add(self.a, b.mul(self.a_row, I64(i))) for i in range(self.rows)]
-        sums = self._first()
+        first = self._first()
+        sets = [first, *[[v.const(0.0)] * len(first) for _ in range(self.sums - 1)]]
         where = [I64(0), b.add(self.panel, self.step), self.ahead]
-        sums, where = self._repeat(sums, where, b.ashr(self.depth, I64(1)), 2)
-        sums, _ = self._repeat(sums, where, b.and_(self.depth, I64(1)), 1)
-        self._store(sums)
+        together = max(2, len(sets))
+        sets, where = self._repeat(sets, where, b.sdiv(self.depth, I64(together)), together)
+        sets, _ = self._repeat(sets, where, b.srem(self.depth, I64(together)), 1)
+        while len(sets) > 1:  # halves of halves
+            half = len(sets) // 2
+            sets = [[b.fadd(x, y) for x, y in zip(sets[i], sets[i + half], strict=True)]
+                    for i in range(half)]  # fmt: skip
+        self._store(sets[0])
 
     def _prefetch(self) -> None:
         """Ask for C early: it may lie far away, and is needed after the loop only."""
@@ -82,27 +94,29 @@ class _Tile:
         return b.add(self.c, b.add(b.mul(self.c_row, I64(i)), I64(j * self.v.bytes)))
 
     def _repeat(
-        self, begin: list[Any], where: list[Any], count: Any, steps: int
-    ) -> tuple[list[Any], list[Any]]:
-        """Emit ``count`` rounds of so many k.
+        self, begin: list[list[Any]], where: list[Any], count: Any, steps: int
+    ) -> tuple[list[list[Any]], list[Any]]:
+        """Emit ``count`` rounds of so many k, each of which adds to a set of sums of its own.
 
-        begin: the sums so far; where: the offset of k in A, the address of k in B, and the line to
+        begin: the sets so far; where: the offset of k in A, the address of k in B, and the line to
         ask for. Returns both as they are then.
         """
-        b = self.v.b
+        b, size = self.v.b, len(self.places)
         head = b.block
         loop, done = b.append_basic_block("k"), b.append_basic_block("done")
         b.cbranch(b.icmp_signed(">", count, I64(0)), loop, done)
         b.position_at_end(loop)
-        entry = [I64(0), *where, *begin]
+        entry = [I64(0), *where, *(value for sums in begin for value in sums)]
         phis = [b.phi(value.type) for value in entry]
-        n, ak, bk, ahead, *sums = phis
-        for _ in range(steps):
-            sums = self._add_products(sums, ak, bk)
+        n, ak, bk, ahead, *flat = phis
+        sets = [flat[i : i + size] for i in range(0, len(flat), size)]
+        for step in range(steps):
+            turn = step % len(sets)
+            sets[turn] = self._add_products(sets[turn], ak, bk)
             if self.rows >= _FETCHING:
                 self.v.prefetch(ahead, level=2)
             ak, bk, ahead = b.add(ak, self.a_k), b.add(bk, self.step), b.add(ahead, I64(_LINE))
-        after = [b.add(n, I64(1)), ak, bk, ahead, *sums]
+        after = [b.add(n, I64(1)), ak, bk, ahead, *(value for sums in sets for value in sums)]
         for phi, before, following in zip(phis, entry, after, strict=True):
             phi.add_incoming(before, head)
             phi.add_incoming(following, b.block)
@@ -115,7 +129,7 @@ class _Tile:
             phi.add_incoming(before, head)
             phi.add_incoming(following, end)
             out.append(phi)
-        return out[3:], out[:3]
+        return [out[i : i + size] for i in range(3, len(out), size)], out[:3]
 
     def _add_products(self, sums: list[Any], ak: Any, bk: Any) -> list[Any]:
         """Add the products of one k."""
@@ -138,6 +152,16 @@ class _Tile:
                     v.store(value, self._c(i, j))
 
 
+def _sizes() -> Iterator[tuple[tuple[int, ...], int, int, int]]:
+    """Yield every tile: what callers write for its width, rows, width, and partial sums."""
+    for width, height in HEIGHTS.items():
+        for r in range(1, height + 1):
+            yield (width,) if width in PARTIAL else (width, width + IN_PARTS), r, width, 1
+    for width, sums in PARTIAL.items():
+        for r in range(1, _PARTIAL_HEIGHT + 1):
+            yield (width + IN_PARTS,), r, width, sums
+
+
 def _emit_tile(dtype: str) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         v = Vector(builder, dtype)
@@ -145,13 +169,13 @@ def _emit_tile(dtype: str) -> Any:
         end = builder.append_basic_block("end")
         unknown = builder.append_basic_block("unknown")
         case = builder.switch(builder.add(builder.mul(nv, I64(16)), rows), unknown)
-        for width, height in HEIGHTS.items():
-            for r in range(1, height + 1):
-                block = builder.append_basic_block(f"tile_{r}x{width}")
-                case.add_case(I64(width * 16 + r), block)
-                builder.position_at_end(block)
-                _Tile(v, r, width, rest).emit()
-                builder.branch(end)
+        for codes, r, width, sums in _sizes():
+            block = builder.append_basic_block(f"tile_{r}x{width}")
+            for code in codes:
+                case.add_case(I64(code * 16 + r), block)
+            builder.position_at_end(block)
+            _Tile(v, r, width, sums, rest).emit()
+            builder.branch(end)
         builder.position_at_end(unknown)  # a size without a tile: stop rather than do nothing
         trap = ir.FunctionType(ir.VoidType(), [])
         builder.call(cgutils.get_or_insert_function(builder.module, trap, "llvm.trap"), [])
@@ -172,10 +196,11 @@ def _tile64(typingctx, rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, a
     return SIGNATURE, _emit_tile("float64")
 
 
-# rows, nv: size of the tile.  a: address of A, a_row and a_k its strides; panel: address of packed
-# B; depth: K; start: one of the four above; c: address of C, c_row its stride. Strides in bytes.
-# ahead: K lines from here on are fetched to the second-level cache by tiles of three rows and more:
-# a part of the panel that comes next, which may lie in a cache that the cores share.
+# rows, nv: size of the tile, maybe IN_PARTS.  a: address of A, a_row and a_k its strides; panel:
+# address of packed B; depth: K; start: one of the four above; c: address of C, c_row its stride.
+# Strides in bytes.  ahead: K lines from here on are fetched to the second-level cache by tiles of
+# three rows and more: a part of the panel that comes next, which may lie in a cache that the cores
+# share.
 
 
 def _product32(rows, nv, a, a_row, a_k, panel, depth, start, c, c_row, ahead):  # type: ignore[no-untyped-def]
@@ -240,10 +265,12 @@ def shape_for(members: Collection[int], units: int) -> tuple[int, int]:
     """Return unit blocks per column and rows per tile.
 
     members: blocks of each product of a stage; units: at most so many unit blocks per column. The
-    products of a stage share their rows: the height is the lowest that one of their tiles has.
+    products of a stage share their rows: the height is the lowest that one of their tiles has; in
+    the last column there may be fewer unit blocks. They are summed `IN_PARTS`.
     """
     units = max(1, min(units, WIDEST // max(members, default=1)))
-    return units, min(HEIGHTS[units * wide] for n in members or (1,) for wide in cut(n))
+    widths = {n * left for m in members or (1,) for n in cut(m) for left in range(1, units + 1)}
+    return units, min(_PARTIAL_HEIGHT if nv in PARTIAL else HEIGHTS[nv] for nv in widths)
 
 
 @kernel
