@@ -63,6 +63,7 @@ class _Planner:
             backward=tuple(moved(s, to) for s in backward), drain=drain, operands=self.operands,
             gate_slots={k: to.get(s, s) for k, s in gate_slots.items()},
             pulls=pulls, means=len(self.means), backward_means=self.backward_means,
+            inner=self.inner,
         )  # fmt: skip
         object.__setattr__(made, "digest", digest(made))
         return made
@@ -258,11 +259,13 @@ class _Planner:
         self, roots: list[tuple[Slot, Symbol]], seeds: dict[str, Symbol]
     ) -> tuple[tuple[Stage, ...], Stage, int]:
         forward = frozenset(self.order)
-        inner = [
+        within = {
             # A state that is only handed on has no use of its own inside the step.
-            (Slot(f"inner.{k}"), seeds[k] if is_given(n) else self.adjoints.get(n, ZERO))
+            k: seeds[k] if is_given(n) else self.adjoints.get(n, ZERO)
             for k, n in zip(self.cell.state, self.cell.outputs, strict=True)
-        ]
+        }
+        self.inner = {k: f"carry.{k}" if n is seeds[k] else f"inner.{k}" for k, n in within.items()}
+        inner = [(Slot(f"inner.{k}"), n) for k, n in within.items() if n is not seeds[k]]
         level = levels([n for _, n in (*roots, *inner)] + list(seeds.values()), forward)
         pulls = sorted((n for n in level if n.op == "pull"), key=lambda n: (level[n], n.args[0]))
         slots = {n: Slot(f"pull.{i}") for i, n in enumerate(pulls)}

@@ -85,6 +85,8 @@ class Plan:
     neighbouring segments, each with the group's blocks in the order of the segment's gates.
     ``saved_apart``: how many saved values have no place in X.
     ``drain``: the stage that ends the backward pass with the derivative by the initial states.
+    ``inner``: the buffer of the derivative by each state's value inside its step, which is that of
+    ``carry.k`` where nothing else of the step uses the state.
     """
 
     cell: Cell
@@ -101,6 +103,7 @@ class Plan:
     pulls: int
     means: int
     backward_means: int
+    inner: dict[str, str]
     digest: str = field(default="")
 
 

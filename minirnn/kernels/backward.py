@@ -67,6 +67,7 @@ class _Backward:
         self.d_final = d_final
         run.restore()
         self.frame: BackFrame = run.frame.take_back(mode)
+        self.records = self.frame.lend_records()
         run.consumed = mode == CONSUME
         k, rows = self.kernel, self.rows
         alive = len(rows.order)
@@ -211,10 +212,7 @@ class _Backward:
             made["bias_hh"] = out["sums"][k.recurrent_bias_columns]
             vectors = {n: out[f"p.{n}"][:hidden].copy() for n in k.cell.vectors}
         below = {n: run.scatter(b[:, :hidden].copy()) for n, b in frame.dbelow.items()}
-        buffers = {"dx": frame.dx, **{f"du.{g}": b for g, b in frame.du.items()}}
-        if frame.mode == WATCH:
-            buffers |= {f"carry.{n}": b for n, b in frame.carry.items()}
-            buffers |= {f"inner.{n}": b for n, b in frame.inner.items()}
+        buffers = {"dx": frame.dx, **{f"du.{g}": b for g, b in frame.du.items()}, **self.records}
         return Gradients(
             x, **made, vectors=vectors, state=state, below=below, buffers=buffers, frame=frame
         )

@@ -81,6 +81,12 @@ class Descriptor:
             entry = (address(array), clock, array.strides[0], block)
         self.table[:, self.index[name]] = entry
 
+    def move(self, name: str, array: np.ndarray, start: int) -> None:
+        """Tell that a buffer's rows lie elsewhere now, from an address on, if this pass uses it."""
+        if (entry := self.index.get(name)) is not None:
+            self.table[:, entry, 0] = start
+            self.table[:, entry, 2] = array.strides[0]
+
     def _private_means(self, rows: Rows) -> None:
         """Give every thread but the first its own place for the means that this pass computes.
 

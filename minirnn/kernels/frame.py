@@ -12,11 +12,11 @@ import numpy as np
 
 from minirnn.kernels import celltype, product, threads
 from minirnn.kernels.cellkernel import CellKernel, Packed
-from minirnn.kernels.descriptor import Descriptor, Places
+from minirnn.kernels.descriptor import Descriptor
 from minirnn.kernels.fold import Fold
 from minirnn.kernels.rows import GATE, NEXT, PREV, STILL, Rows
 from minirnn.kernels.symbols import gather_job
-from minirnn.kernels.workspace import Lease, address
+from minirnn.kernels.workspace import Lease, address, lend_rows
 
 CONSUME, KEEP, WATCH = "consume", "keep", "watch"  # what a backward pass leaves of its run
 _LIMIT = 512 << 20  # bytes of frames that wait to be used again, at most
@@ -155,17 +155,17 @@ class BackFrame:
             places[f"bsum.{i}"] = (take(alive, k.padded), 1)
         self.clocks: dict[str, int] = {}
         self.carry: dict[str, np.ndarray] = {}
-        self.inner: dict[str, np.ndarray] = {}
-        size = alive + rows.count if watch else alive
+        self._records = tuple(dict.fromkeys(
+            [*(f"carry.{n}" for n in k.cell.state), *k.plan.inner.values()] if watch else ()
+        ))  # fmt: skip
         for n in k.cell.state:
-            self.carry[n] = take(size, k.padded)
+            self.carry[n] = take(alive, k.padded)  # of a watched pass: see lend_records
             for name, clock in ((f"carry.{n}", NEXT), (f"carried.{n}", PREV)):
                 places[name], self.clocks[name] = (self.carry[n], 1), clock if watch else STILL
-            if watch:
-                self.inner[n] = take(size, k.padded)
-                places[f"inner.{n}"], self.clocks[f"inner.{n}"] = (self.inner[n], 1), NEXT
+            if watch and (name := k.plan.inner[n]) not in places:
+                places[name], self.clocks[name] = (self.carry[n], 1), NEXT
         self.zeros = self.lease.take((k.lanes,), dtype, fill=0.0)
-        self.places: Places = places
+        self.places = places
         self.steps = self.descriptor(celltype.BACKWARD)
         self.drain = self.descriptor(celltype.DRAIN)
         self.drain.set(FIRST=-1)
@@ -183,6 +183,26 @@ class BackFrame:
             watched=self.mode == WATCH,
         )  # fmt: skip
         self.place_outside(made, {})
+        return made
+
+    def lend_records(self) -> dict[str, np.ndarray]:
+        """Place what a watched pass hands out in new arrays: a user may hold those before.
+
+        Returns buffer name -> (rows of states, padded).
+        """
+        k, rows = self.frame.kernel, self.frame.rows
+        made = {}
+        for name in self._records:
+            array, start = lend_rows(len(rows.order) + rows.count, k.padded, k.dtype)
+            made[name] = array
+            names = [name]
+            if name.startswith("carry."):
+                self.carry[name.removeprefix("carry.")] = array
+                names.append(name.replace("carry", "carried"))
+            for place in names:
+                self.places[place] = array, 1
+                self.steps.move(place, array, start)
+                self.drain.move(place, array, start)
         return made
 
     def place_outside(

@@ -48,6 +48,12 @@ def _count(shape: tuple[int, ...]) -> int:
     return count
 
 
+def _spread(columns: int, dtype: np.dtype) -> int:
+    """Return the columns of rows that begin an odd number of cache lines apart."""
+    lines = -(-columns * dtype.itemsize // _LINE) | 1
+    return lines * _LINE // dtype.itemsize
+
+
 class Lease:
     """Buffers taken together; ``release`` gives them back, else their memory is freed with them.
 
@@ -82,9 +88,7 @@ class Lease:
         Rows a multiple of 4096 bytes apart share a few sets of the first-level cache, and a load
         from one waits for a store to another.
         """
-        lines = -(-columns * dtype.itemsize // _LINE) | 1
-        wide = lines * _LINE // dtype.itemsize
-        return self.take((rows, wide), dtype, fill)[:, :columns]
+        return self.take((rows, _spread(columns, dtype)), dtype, fill)[:, :columns]
 
     def release(self) -> None:
         """Give the buffers back; nothing may read them any more."""
@@ -116,6 +120,12 @@ def lend(shape: tuple[int, ...], dtype: np.dtype, fill: float | None = None) -> 
     if fill is not None:
         out.fill(fill)
     return out
+
+
+def lend_rows(rows: int, columns: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
+    """Lend an array (rows, columns) laid out as by `Lease.take_rows`, and return its address."""
+    full = lend((rows, _spread(columns, dtype)), dtype)
+    return full[:, :columns], address(full)
 
 
 def address(array: np.ndarray) -> int:

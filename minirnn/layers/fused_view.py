@@ -77,6 +77,13 @@ class FusedView(View):
         out[1:] = self._steps(buffer[len(rows.order) :, : k.hidden])
         return out
 
+    def _records(self, buffer: np.ndarray) -> np.ndarray:
+        """Return the same for rows that this pass alone has: themselves, where all are alive."""
+        rows, size = self._fused.rows, self._fused.kernel.hidden
+        if not rows.equal:
+            return self._rows(buffer)
+        return buffer[:, :size].reshape(rows.steps + 1, rows.batch, size)
+
     def _state(self, name: str) -> np.ndarray:
         out = self._rows(self._fused.states[name])
         index = self.cell.state.index(name)
@@ -111,19 +118,21 @@ class FusedView(View):
         idle = np.ones(made.x_shape[1], bool)
         idle[made.rows.order] = False
 
-        def first(name: str, out: np.ndarray) -> np.ndarray:
-            """Write the gradients of the initial state to the first row."""
-            order = made.rows.order
-            out[0, order] = got.buffers[f"carry.{name}"][: len(order), : k.hidden]
+        def state(name: str, buffer: str) -> np.ndarray:
+            """Return the derivative by a state; that by the initial state is in ``carry`` only."""
+            out, order = self._records(got.buffers[buffer]), made.rows.order
+            if not buffer.startswith("carry"):
+                out[0, order] = got.buffers[f"carry.{name}"][: len(order), : k.hidden]
             if idle.any():  # sequences of length 0: the last row is the first
                 out[0, idle] = final[name][idle] if name in final else 0
+            out.flags.writeable = False  # two names may show the same numbers
             return out
 
         def carried(name: str) -> np.ndarray:
-            return first(name, self._rows(got.buffers[f"carry.{name}"]))
+            return state(name, f"carry.{name}")
 
         def inner(name: str) -> np.ndarray:
-            return first(name, self._rows(got.buffers[f"inner.{name}"]))
+            return state(name, plan.inner[name])
 
         def gate(name: str) -> np.ndarray:
             at = 0
