@@ -264,7 +264,7 @@ class _Planner:
             k: seeds[k] if is_given(n) else self.adjoints.get(n, ZERO)
             for k, n in zip(self.cell.state, self.cell.outputs, strict=True)
         }
-        self.inner = {k: f"carry.{k}" if n is seeds[k] else f"inner.{k}" for k, n in within.items()}
+        self.inner = {k: f"total.{k}" if n is seeds[k] else f"inner.{k}" for k, n in within.items()}
         inner = [(Slot(f"inner.{k}"), n) for k, n in within.items() if n is not seeds[k]]
         level = levels([n for _, n in (*roots, *inner)] + list(seeds.values()), forward)
         pulls = sorted((n for n in level if n.op == "pull"), key=lambda n: (level[n], n.args[0]))
@@ -296,7 +296,7 @@ class _Planner:
             stores = [(s, n) for s, n in roots if at(n, s) == index]
             watched = [(s, n) for s, n in inner if at(n, s) == index]
             if index == 0:
-                watched += [(s, n) for n, s in arriving.items() if n not in kept]
+                watched += [(Slot(f"total.{k}"), n) for k, n in seeds.items()]
             stores += [(s, n) for n, s in kept.items() if max(0, level[n]) == index]
             sources = self._backward_sources(index, level, acc, [*stores, *watched], arriving, kept,
                                              slots, forward)  # fmt: skip

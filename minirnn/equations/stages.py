@@ -10,9 +10,10 @@ of units, ``members`` vectors side by side. Their names:
 ``operand.i``   the i-th vector computed inside the step that is multiplied with blocks
 ``p.k``         vector parameter or constant k
 ``ext.k``       backward: derivative that reaches state k from outside the recurrence
-``carry.k``     backward: derivative by state k, carried from step to step: read and stored at the
-                row after the step, then what is known of it for the row before the step stored
-                in ``carried.k``
+``carry.k``     backward: derivative by state k after the step, carried from step to step: read, and
+                stored with all that arrives where a later stage needs it; then what is known of
+                it for the row before the step is stored in its place, as ``carried.k``
+``total.k``     backward: derivative by state k with all that arrives, where it is watched
 ``inner.k``     backward: derivative by the value of state k inside its step, where it is watched
 ``dx.s du.g``   backward: derivatives by wx.k of segment s, by u.k @ v of group g
 ``dp.k``        backward: derivative by vector parameter k, row by row
@@ -85,8 +86,8 @@ class Plan:
     neighbouring segments, each with the group's blocks in the order of the segment's gates.
     ``saved_apart``: how many saved values have no place in X.
     ``drain``: the stage that ends the backward pass with the derivative by the initial states.
-    ``inner``: the buffer of the derivative by each state's value inside its step, which is that of
-    ``carry.k`` where nothing else of the step uses the state.
+    ``inner``: the buffer of the derivative by each state's value inside its step, which is
+    ``total.k`` where nothing else of the step uses the state.
     """
 
     cell: Cell

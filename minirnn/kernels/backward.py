@@ -2,17 +2,19 @@
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
-from minirnn.kernels import celltype, product
+from minirnn.kernels import celltype
 from minirnn.kernels.cellkernel import Arrays
 from minirnn.kernels.closing import ClosingProducts
 from minirnn.kernels.fold import Fold, close
 from minirnn.kernels.forward import Run
-from minirnn.kernels.frame import CONSUME, KEEP, WATCH, BackFrame
+from minirnn.kernels.frame import KEEP, BackFrame
 from minirnn.kernels.rows import GATE, NEXT
-from minirnn.kernels.workspace import address, lend
+from minirnn.kernels.targets import Targets
+from minirnn.kernels.workspace import address, lend, lend_rows
 
 
 @dataclass
@@ -37,6 +39,18 @@ class Gradients:
             self._released = True
             self.frame.release()
 
+    def forget(self) -> None:
+        """Drop the gradients, which somebody else has now; the buffers stay."""
+        self.x = self.weight_ih = self.weight_hh = self.bias_ih = self.bias_hh = None
+        self.vectors, self.state, self.below = {}, {}, {}
+
+    def save_dx(self) -> None:
+        """Copy DX to memory of its own, before a forward pass writes to its place again."""
+        if not self._released:
+            dx = self.buffers["dx"]
+            self.buffers["dx"], _ = lend_rows(len(dx), dx.shape[1], dx.dtype)
+            self.buffers["dx"][...] = dx
+
     def __del__(self) -> None:
         if not self._released:
             self.release()
@@ -50,7 +64,7 @@ def backward(
 
     d_outputs: state name -> (T, B, H), gradients of states after every step; d_final: state name ->
     (B, H); d_rows: state name -> (rows of states, padded), in internal rows. ``weights`` and
-    ``input``: whether to form their gradients; ``mode``: CONSUME, KEEP or WATCH, see `BackFrame`;
+    ``input``: whether to form their gradients; ``mode``: see `BackFrame`;
     ``clip``: scale each sequence's gradient of the states to at most this norm at every step (by
     WATCH only).
     """
@@ -68,15 +82,13 @@ class _Backward:
         run.restore()
         self.frame: BackFrame = run.frame.take_back(mode)
         self.records = self.frame.lend_records()
-        run.consumed = mode == CONSUME
+        run.consumed = self.frame.consumes
         k, rows = self.kernel, self.rows
-        alive = len(rows.order)
-        first = rows.final if mode == WATCH else slice(alive)
         for n, carry in self.frame.carry.items():
-            carry[first] = 0.0  # other rows are written before they are read
+            carry[...] = 0.0
             if n in d_final:
                 given = d_final[n]
-                carry[first, : k.hidden] = given if rows.equal else given[rows.order]
+                carry[:, : k.hidden] = given if rows.equal else given[rows.order]
         self._external(d_outputs, d_rows)
 
     def _external(self, d_outputs: Arrays, d_rows: Arrays) -> None:
@@ -102,16 +114,18 @@ class _Backward:
 
     def run(self, weights: bool, input: bool, clip: float | None) -> Gradients:
         k, rows, frame, run = self.kernel, self.rows, self.frame, self.forward
-        out = self._targets(weights, input)
+        out, where = self._targets(weights, input)
         if rows.count:
             columns = frame.dx.shape[1]
             products = 1 + input + weights + weights * len(k.plan.groups)
             flops = 2.0 * rows.count * columns * k.hidden * products
-            frame.place_outside(frame.drain, self.outside_first)
+            if self.outside_first or frame.drain_reached:
+                frame.place_outside(frame.drain, self.outside_first)
+                frame.drain_reached = bool(self.outside_first)
             frame.drain.bind(run.weights)
             frame.drain.set(START=run.start)
             if clip is None:
-                table = self._jobs(out, weights, input)
+                table = self._jobs(out, where, weights, input)
                 steps = frame.steps
                 frame.place_outside(steps, self.outside)
                 steps.bind(run.weights)
@@ -135,53 +149,52 @@ class _Backward:
         for t in range(rows.steps - 1, -1, -1):
             come.set(FIRST=t)
             come.run(celltype.DRAIN, 0.0)
-            here = slice(rows.state[t + 1], rows.state[t + 1] + rows.alive[t])
-            carries = frame.carry.values()
-            norm = np.sqrt(sum((c[here, : k.hidden] ** 2).sum(axis=1) for c in carries))
+            carries = [c[: rows.alive[t]] for c in frame.carry.values()]
+            norm = np.sqrt(sum((c[:, : k.hidden] ** 2).sum(axis=1) for c in carries))
             scale = np.where(norm > clip, clip / np.where(norm > 0, norm, 1), 1).astype(k.dtype)
             for c in carries:
-                c[here] *= scale[:, None]
+                c *= scale[:, None]
             back.set(FIRST=t, LAST=t + 1)
             back.run(celltype.BACKWARD, 0.0)
         frame.drain.run(celltype.DRAIN, 0.0)
 
-    def _targets(self, weights: bool, input: bool) -> dict[str, np.ndarray]:
-        """Make the arrays that the closing products write to."""
-        k, dtype = self.kernel, self.kernel.dtype
-        size = dtype.itemsize
-        wide = -(-self.frame.frame.features * size // product.VECTOR_BYTES) * k.lanes
+    def _targets(
+        self, weights: bool, input: bool
+    ) -> tuple[dict[str, np.ndarray], dict[str, int]]:  # fmt: skip
+        """Make the arrays that the closing products write to; returns where they begin, too."""
+        k, frame = self.kernel, self.frame
         out: dict[str, np.ndarray] = {}
+        where: dict[str, int] = {}
         rows, fold = self.rows.count, self.forward.fold
+        if weights:
+            if frame.targets is None:
+                whole = rows > 0 and k.complete
+                frame.targets = Targets(k, frame.frame.features, clear=not whole)
+            out, where = frame.targets.lend()
         if fold is not None and (input or weights):
             rows = len(fold.table)
-            out["table"] = lend(fold.table.shape, dtype, 0.0)
+            out["table"] = lend(fold.table.shape, k.dtype, 0.0)
         if input:
-            out["x"] = lend((rows, wide), dtype, None if self.rows.count else 0.0)
-        if weights:
-            # Zeros stay where no product writes: blocks that no equation uses, triangles.
-            complete = self.rows.count > 0 and k.complete
-            zero = None if complete else 0.0
-            gates, blocks = len(k.cell.gates), len(k.cell.products)
-            out["weight_ih"] = lend((gates * k.padded, wide), dtype, zero)
-            out["weight_hh"] = lend((blocks * k.padded, k.padded), dtype, zero)
-            out["sums"] = lend((k.sums_size,), dtype, 0.0)
-            out |= {n: out["sums"][a:b] for n, (a, b) in k.sums.items()}
-        return out
+            wide = -(-frame.frame.features // k.lanes) * k.lanes
+            out["x"] = lend((rows, wide), k.dtype, None if self.rows.count else 0.0)
+        return out, where
 
-    def _jobs(self, out: dict[str, np.ndarray], weights: bool, input: bool) -> np.ndarray:
+    def _jobs(
+        self, out: dict[str, np.ndarray], where: dict[str, int], weights: bool, input: bool
+    ) -> np.ndarray:
         """Return the table of the closing products, (jobs, words)."""
         frame, run = self.frame, self.forward
         key = weights, input, run.fold is not None
         if key not in frame.jobs:
             frame.jobs[key] = ClosingProducts(frame, out, run.inputs, weights, input)
-        targets = dict(out)
+        others = {name: array for name, array in out.items() if name not in where}
         if isinstance(run.inputs, Fold):
-            targets["ids"] = run.inputs.ids
+            others["ids"] = run.inputs.ids
         else:
-            targets["inputs"] = run.inputs
+            others["inputs"] = run.inputs
             if input:
-                targets["panels"] = self.kernel.input_rows(run.weights)
-        return frame.jobs[key].bind(targets)
+                others["panels"] = self.kernel.input_rows(run.weights)
+        return frame.jobs[key].bind(where | {n: address(a) for n, a in others.items()})
 
     def _collect(
         self, out: dict[str, np.ndarray], weights: bool, input: bool, run: Run
@@ -213,6 +226,9 @@ class _Backward:
             vectors = {n: out[f"p.{n}"][:hidden].copy() for n in k.cell.vectors}
         below = {n: run.scatter(b[:, :hidden].copy()) for n, b in frame.dbelow.items()}
         buffers = {"dx": frame.dx, **{f"du.{g}": b for g, b in frame.du.items()}, **self.records}
-        return Gradients(
+        got = Gradients(
             x, **made, vectors=vectors, state=state, below=below, buffers=buffers, frame=frame
         )
+        if frame.consumes and frame.watched:
+            run.over = ref(got)
+        return got

@@ -8,7 +8,6 @@ from minirnn.kernels import product
 from minirnn.kernels.fold import Fold
 from minirnn.kernels.frame import BackFrame
 from minirnn.kernels.symbols import ADD_IDS, ADD_OUT, add_job
-from minirnn.kernels.workspace import address
 
 
 class ClosingProducts:
@@ -41,10 +40,9 @@ class ClosingProducts:
         where = np.array([w[:2] for w in self._changing], np.int64).reshape(-1, 2)
         self._where = where[:, 0], where[:, 1]
 
-    def bind(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        """Tell where inputs and results lie; returns the table (jobs, words)."""
-        self.table[self._where] = [address(arrays[name]) for *_, name in self._changing]
-        self._arrays = arrays
+    def bind(self, where: dict[str, int]) -> np.ndarray:
+        """Tell where inputs and results begin, by name; returns the table (jobs, words)."""
+        self.table[self._where] = [where[name] for *_, name in self._changing]
         return self.table
 
     def _add(self, job: list[int], **changing: int) -> None:

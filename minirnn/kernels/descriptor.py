@@ -19,6 +19,12 @@ _CLOCKS = {
     "next": NEXT,
 }  # all others stand still
 
+_POSITION = {
+    name: value // 8
+    for name, value in vars(sequence).items()
+    if name.isupper() and isinstance(value, int)
+}
+
 Places = Mapping[str, tuple[np.ndarray, int]]  # buffer -> (array, members)
 
 
@@ -65,6 +71,7 @@ class Descriptor:
                  COUNTER=address(self.counter) + 128, FIRST=0, LAST=rows.steps)  # fmt: skip
         self._address = address(self.words)
         self._weights: Packed | None = None
+        self._function = 0
 
     def place(self, name: str, array: np.ndarray, members: int, clock: int) -> None:
         """Tell where a buffer lies: rows that follow a clock, or one row for all of them.
@@ -80,12 +87,6 @@ class Descriptor:
             block = 0 if name.partition(".")[0].endswith("mean") else wide
             entry = (address(array), clock, array.strides[0], block)
         self.table[:, self.index[name]] = entry
-
-    def move(self, name: str, array: np.ndarray, start: int) -> None:
-        """Tell that a buffer's rows lie elsewhere now, from an address on, if this pass uses it."""
-        if (entry := self.index.get(name)) is not None:
-            self.table[:, entry, 0] = start
-            self.table[:, entry, 2] = array.strides[0]
 
     def _private_means(self, rows: Rows) -> None:
         """Give every thread but the first its own place for the means that this pass computes.
@@ -105,7 +106,7 @@ class Descriptor:
     def set(self, **words: int) -> None:
         """Write words of the block by name."""
         for name, value in words.items():
-            self.words[getattr(sequence, name) // 8] = value
+            self.words[_POSITION[name]] = value
 
     def bind(self, weights: Packed) -> None:
         """Use these weights from now on."""
@@ -120,6 +121,9 @@ class Descriptor:
 
     def run(self, which: int, flops: float) -> None:
         """Run a pass in as many threads as its work is worth."""
+        if not self._function:  # kept: to look it up by a Numba type takes microseconds
+            self._function = sequence.pass_address(self.kernel.type, which)
         count = min(threads.worth(flops), self.threads)
-        self.counter[:] = 0
-        threads.launch(sequence.pass_address(self.kernel.type, which), self._address, count)
+        if count > 1:
+            self.counter[:] = 0
+        threads.launch(self._function, self._address, count)

@@ -4,6 +4,8 @@ Everything here is arrays; tensors and the tape are the business of `minirnn.lay
 """
 
 from dataclasses import replace
+from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -43,6 +45,7 @@ class Run:
         for name, array in (below or {}).items():
             self.frame.below[name][:, :size] = self._living(array)
         self.consumed = False  # whether a backward pass wrote over what was saved
+        self.over: ref[Any] | None = None  # the `Gradients` that lie there, if someone keeps them
         if rows.count:
             self._forward()
 
@@ -50,6 +53,9 @@ class Run:
         """Compute again what a backward pass has written over."""
         if self.consumed:
             self.consumed = False
+            result = self.over() if self.over is not None else None
+            if result is not None:
+                result.save_dx()
             self._forward()
 
     def __del__(self) -> None:

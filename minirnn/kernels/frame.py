@@ -14,11 +14,12 @@ from minirnn.kernels import celltype, product, threads
 from minirnn.kernels.cellkernel import CellKernel, Packed
 from minirnn.kernels.descriptor import Descriptor
 from minirnn.kernels.fold import Fold
-from minirnn.kernels.rows import GATE, NEXT, PREV, STILL, Rows
+from minirnn.kernels.rows import GATE, NEXT, Rows
 from minirnn.kernels.symbols import gather_job
 from minirnn.kernels.workspace import Lease, address, lend_rows
 
-CONSUME, KEEP, WATCH = "consume", "keep", "watch"  # what a backward pass leaves of its run
+# What a backward pass leaves of its run: see `BackFrame`.
+CONSUME, KEEP, RECORD, WATCH = "consume", "keep", "record", "watch"
 _LIMIT = 512 << 20  # bytes of frames that wait to be used again, at most
 
 
@@ -123,18 +124,21 @@ class BackFrame:
     """The buffers of a backward pass over a frame, and its descriptors.
 
     mode: CONSUME, the derivatives by the gates are written over the values that the forward pass
-    saved; KEEP, they have a buffer of their own; WATCH, and all gradients of the states are kept.
+    saved; KEEP, they have a buffer of their own. RECORD and WATCH are the same two, and all
+    gradients of the states are kept.
     """
 
     def __init__(self, frame: Frame, mode: str) -> None:
         self.frame, self.mode = frame, mode
-        watch = mode == WATCH
+        self.consumes, self.watched = mode in (CONSUME, RECORD), mode in (RECORD, WATCH)
+        watch = self.watched
         self.lease = Lease()
         k, rows, dtype = frame.kernel, frame.rows, frame.kernel.dtype
         take = partial(self.lease.take_rows, dtype=dtype)
         alive = len(rows.order)
-        own = mode != CONSUME
-        self.dx = take(rows.count, len(k.segment_columns)) if own else frame.x_rows
+        self.dx = frame.x_rows
+        if not self.consumes:
+            self.dx = take(rows.count, len(k.segment_columns))
         self.segments = frame.segments("dx", self.dx)
         places: dict[str, tuple[np.ndarray, int]] = frame.places() | self.segments
         self.du: dict[int, np.ndarray] = {}
@@ -155,32 +159,35 @@ class BackFrame:
             places[f"bsum.{i}"] = (take(alive, k.padded), 1)
         self.clocks: dict[str, int] = {}
         self.carry: dict[str, np.ndarray] = {}
-        self._records = tuple(dict.fromkeys(
-            [*(f"carry.{n}" for n in k.cell.state), *k.plan.inner.values()] if watch else ()
-        ))  # fmt: skip
         for n in k.cell.state:
-            self.carry[n] = take(alive, k.padded)  # of a watched pass: see lend_records
-            for name, clock in ((f"carry.{n}", NEXT), (f"carried.{n}", PREV)):
-                places[name], self.clocks[name] = (self.carry[n], 1), clock if watch else STILL
-            if watch and (name := k.plan.inner[n]) not in places:
-                places[name], self.clocks[name] = (self.carry[n], 1), NEXT
+            self.carry[n] = take(alive, k.padded)
+            places[f"carry.{n}"] = places[f"carried.{n}"] = (self.carry[n], 1)
+        self._records = tuple(dict.fromkeys(
+            [*(f"total.{n}" for n in k.cell.state), *k.plan.inner.values()] if watch else ()
+        ))  # fmt: skip
+        for name in self._records:  # see lend_records
+            places[name], self.clocks[name] = (take(alive, k.padded), 1), NEXT
         self.zeros = self.lease.take((k.lanes,), dtype, fill=0.0)
         self.places = places
         self.steps = self.descriptor(celltype.BACKWARD)
         self.drain = self.descriptor(celltype.DRAIN)
         self.drain.set(FIRST=-1)
         self.steps.set(DRAIN=address(self.drain.words))
+        entries = [self.steps.index[name] for name in self._records]
+        self._moving = self.steps.table, entries
         columns = max(frame.features, k.hidden)
         scratch = product.transposed_scratch(columns, dtype.itemsize)
         self.scratch = self.lease.take((self.steps.threads, scratch), np.uint8)
         self.steps.set(SCRATCH=address(self.scratch), SCRATCH_STRIDE=scratch)
         self.jobs: dict[tuple[bool, bool, bool], Any] = {}  # tables of the closing products
+        self.targets: Any = None  # where the gradients of the weights lie
+        self.drain_reached = False  # whether something reached the states in the last pass's drain
 
     def descriptor(self, which: int) -> Descriptor:
         """Describe a pass over these buffers; nothing reaches the states from outside yet."""
         made = Descriptor(
             self.frame.kernel, self.frame.rows, which, self.places, clocks=self.clocks,
-            watched=self.mode == WATCH,
+            watched=self.watched,
         )  # fmt: skip
         self.place_outside(made, {})
         return made
@@ -190,19 +197,16 @@ class BackFrame:
 
         Returns buffer name -> (rows of states, padded).
         """
+        if not self._records:
+            return {}
         k, rows = self.frame.kernel, self.frame.rows
-        made = {}
+        made, starts = {}, []
         for name in self._records:
             array, start = lend_rows(len(rows.order) + rows.count, k.padded, k.dtype)
-            made[name] = array
-            names = [name]
-            if name.startswith("carry."):
-                self.carry[name.removeprefix("carry.")] = array
-                names.append(name.replace("carry", "carried"))
-            for place in names:
-                self.places[place] = array, 1
-                self.steps.move(place, array, start)
-                self.drain.move(place, array, start)
+            made[name], _ = self.places[name] = array, 1
+            starts.append(start)
+        table, entries = self._moving
+        table[:, entries, 0] = starts
         return made
 
     def place_outside(

@@ -125,12 +125,8 @@ class _StageEmitter:
         """Ask for the lines that the equations will read and write, while the product runs."""
         if not self.stage.groups:
             return
-        b = self.b
         self._ask(self.stage.sources.values(), row, unit, high, count, write=False)
         self._ask((s for s, _ in self.stage.stores), row, unit, high, count, write=True)
-        if self.stage.watched:
-            with b.if_then(self.watched):
-                self._ask((s for s, _ in self.stage.watched), row, unit, high, count, write=True)
 
     def _ask(
         self, slots: Iterable[Slot], row: Any, unit: Any, high: Any, count: Any, write: bool
@@ -216,6 +212,16 @@ class _StageEmitter:
         step = self.word(self.head, HEAD["step"])
         equations = _Equations(v, self.stage, roots, addresses, accumulator, step)
         values = [equations.value(n) for n in roots]
+        if self.stage.watched:  # before the stores, which may write over what it reads
+            stored = (slot for slot, _ in (*self.stage.stores, *self.stage.watched))
+            for slot in (*self.stage.sources.values(), *stored):
+                addresses(slot)  # outside the branch, so that it may be used in several places
+            with b.if_then(self.watched):
+                inside = _Equations(v, self.stage, [n for _, n in self.stage.watched], addresses,
+                                    accumulator, step, equations.memo)  # fmt: skip
+                found = [inside.value(n) for _, n in self.stage.watched]
+                for (slot, _), value in zip(self.stage.watched, found, strict=True):
+                    v.store_rows(value, addresses(slot), past_caches=v.bytes == 64 * v.rows)
         left = b.sub(self.hidden, b.mul(unit, I64(v.width)))
         for (slot, _), value in zip(self.stage.stores, values, strict=True):
             if slot.buffer.startswith(
@@ -223,15 +229,6 @@ class _StageEmitter:
             ):  # units beyond H must not enter later sums
                 value = v.keep_lanes(value, left)
             v.store_rows(value, addresses(slot))
-        if self.stage.watched:
-            for slot, _ in self.stage.watched:
-                addresses(slot)  # outside the branch, so that it may be used in several places
-            with b.if_then(self.watched):
-                inside = _Equations(v, self.stage, [n for _, n in self.stage.watched], addresses,
-                                    accumulator, step, equations.memo)  # fmt: skip
-                found = [inside.value(n) for _, n in self.stage.watched]
-                for (slot, _), value in zip(self.stage.watched, found, strict=True):
-                    v.store_rows(value, addresses(slot))
 
 
 class _Equations:

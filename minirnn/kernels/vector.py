@@ -57,11 +57,19 @@ class Vector:
             value = self._join(value, one.load(address), (n - 1) * self.width)
         return value
 
-    def store_rows(self, value: Any, addresses: Sequence[Any]) -> None:
-        """Write each machine vector of a value to an address."""
+    def store_rows(self, value: Any, addresses: Sequence[Any], past_caches: bool = False) -> None:
+        """Write each machine vector of a value to an address.
+
+        past_caches: whole cache lines, which begin at these addresses, are sent to memory without
+        being fetched first.
+        """
         one = Vector(self.b, self.dtype, width=self.width)
         for n, address in enumerate(addresses):
-            one.store(self._part(value, n), address)
+            if past_caches:
+                kept = self.b.store(self._part(value, n), one.pointer(address), align=one.bytes)
+                kept.set_metadata("nontemporal", self.b.module.add_metadata([I32(1)]))
+            else:
+                one.store(self._part(value, n), address)
 
     def _join(self, left: Any, right: Any, count: int) -> Any:
         """Put a machine vector behind ``count`` lanes."""

@@ -48,7 +48,7 @@ def _count(shape: tuple[int, ...]) -> int:
     return count
 
 
-def _spread(columns: int, dtype: np.dtype) -> int:
+def row_width(columns: int, dtype: np.dtype) -> int:
     """Return the columns of rows that begin an odd number of cache lines apart."""
     lines = -(-columns * dtype.itemsize // _LINE) | 1
     return lines * _LINE // dtype.itemsize
@@ -63,11 +63,7 @@ class Lease:
 
     def __init__(self) -> None:
         self._taken: list[_Raw] = []
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes taken."""
-        return sum(raw.nbytes for raw, _ in self._taken)
+        self.nbytes = 0  # bytes taken
 
     def take(self, shape: tuple[int, ...], dtype: Any, fill: float | None = None) -> np.ndarray:
         """Return an aligned buffer; its content is anything unless ``fill`` is given."""
@@ -75,6 +71,7 @@ class Lease:
         nbytes = _count(shape) * dtype.itemsize
         raw = _take(nbytes)
         self._taken.append(raw)
+        self.nbytes += raw[0].nbytes
         out = raw[0][:nbytes].view(dtype).reshape(shape)
         if fill is not None:
             out.fill(fill)
@@ -88,11 +85,11 @@ class Lease:
         Rows a multiple of 4096 bytes apart share a few sets of the first-level cache, and a load
         from one waits for a store to another.
         """
-        return self.take((rows, _spread(columns, dtype)), dtype, fill)[:, :columns]
+        return self.take((rows, row_width(columns, dtype)), dtype, fill)[:, :columns]
 
     def release(self) -> None:
         """Give the buffers back; nothing may read them any more."""
-        taken, self._taken = self._taken, []
+        taken, self._taken, self.nbytes = self._taken, [], 0
         for raw in taken:
             _give(raw)
 
@@ -124,7 +121,7 @@ def lend(shape: tuple[int, ...], dtype: np.dtype, fill: float | None = None) -> 
 
 def lend_rows(rows: int, columns: int, dtype: np.dtype) -> tuple[np.ndarray, int]:
     """Lend an array (rows, columns) laid out as by `Lease.take_rows`, and return its address."""
-    full = lend((rows, _spread(columns, dtype)), dtype)
+    full = lend((rows, row_width(columns, dtype)), dtype)
     return full[:, :columns], address(full)
 
 

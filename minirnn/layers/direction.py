@@ -41,13 +41,11 @@ class Direction:
         """Return the same run over other tensors, given in the order of ``inputs``."""
         x, *rest = inputs
         first, second = len(self.state), len(self.state) + len(self.below)
-        return replace(
-            self,
-            x=x,
-            state=tuple(rest[:first]),
-            below=tuple(rest[first:second]),
-            parameters=dict(zip(self.parameters, rest[second:], strict=True)),
-        )
+        return Direction(
+            self.cell, self.hidden_size, dict(zip(self.parameters, rest[second:], strict=True)), x,
+            tuple(rest[:first]), tuple(rest[first:second]), self.lengths, self.reverse, self.start,
+            self.ids,
+        )  # fmt: skip
 
     @property
     def sequences(self) -> tuple[str, ...]:

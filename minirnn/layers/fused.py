@@ -9,7 +9,7 @@ from minirnn.kernels.backward import Gradients, backward
 from minirnn.kernels.cellkernel import CellKernel, Packed, cell_kernel
 from minirnn.kernels.fold import Fold, table_of
 from minirnn.kernels.forward import Run
-from minirnn.kernels.frame import CONSUME, WATCH
+from minirnn.kernels.frame import CONSUME, RECORD
 from minirnn.kernels.rows import arrange
 from minirnn.layers.direction import Direction
 from minirnn.layers.packed import PackedWeights, recurrent_bias, same, stamp
@@ -41,7 +41,8 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
     For a cell that reads the level below, its other states after every step (T, B, H) follow.
     view: a `minirnn.layers.views.FusedView` that is told of the passes, or None.
     """
-    needs = is_grad_enabled() and any(t.requires_grad for t in run.inputs)
+    inputs = run.inputs
+    needs = is_grad_enabled() and any([t.requires_grad for t in inputs])
     made = start_run(run, weights.get(run), keep=needs or view is not None)
     if view is not None:
         view.attach(made)
@@ -50,7 +51,7 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
     outputs += [made.final(k, s._data) for k, s in zip(cell.state, run.state, strict=True)]
     outputs += [made.output(k) for k in run.sequences]
     if not needs:
-        return record(outputs, run.inputs, _no_vjp, name=cell.name)
+        return record(outputs, inputs, _no_vjp, name=cell.name)
     wants_x = run.x.requires_grad
     wants_weights = any(p.requires_grad for p in run.parameters.values())
     names = list(run.parameters)
@@ -68,15 +69,15 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
             final,
             weights=wants_weights,
             input=wants_x,
-            mode=CONSUME if view is None else WATCH,
+            mode=CONSUME if view is None else RECORD,
         )
+        states = [got.state[k] for k in cell.state]
+        under = [got.below[k] for k, _ in zip(cell.state, run.below, strict=False)]
+        gradients = [got.x, *states, *under, *(_gradient(run, got, n) for n in names)]
         if view is not None:
             view.tell(got, final)
         else:
             got.release()
-        states = [got.state[k] for k in cell.state]
-        under = [got.below[k] for k, _ in zip(cell.state, run.below, strict=False)]
-        gradients = [got.x, *states, *under, *(_gradient(run, got, n) for n in names)]
         return gradient_on_tape(run, gradients, douts) if graph else gradients
 
     def jvp(*tangents: np.ndarray | None) -> list[np.ndarray]:
@@ -89,7 +90,7 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
         return run_fused(run.with_inputs(inputs).unfolded(), weights)
 
     again = None if run.ids is None else replay
-    return record(outputs, run.inputs, vjp, jvp, again, cell.name, fresh=view is None)
+    return record(outputs, inputs, vjp, jvp, again, cell.name, fresh=True)
 
 
 def _no_vjp(*_: Any) -> list[Any]:

@@ -241,7 +241,7 @@ class Recurrent(Module):
                 index = level * self.directions + direction
                 run = Direction(
                     self.cell, self.hidden_size, self._direction_parameters(level, direction),
-                    level_input, tuple(s[index] for s in states), below[direction], lengths,
+                    level_input, _each(states, index), below[direction], lengths,
                     direction == 1, start, ids if level == 0 else None,
                 )  # fmt: skip
                 output, *others = self._run(run, (level, direction), views)
@@ -310,7 +310,10 @@ class Recurrent(Module):
     def _lay_out(
         self, output: Tensor, finals: list[tuple[Tensor, ...]], batched: bool
     ) -> tuple[Tensor, Any]:
-        states = tuple(stack(list(parts), dim=0) for parts in zip(*finals, strict=True))
+        if len(finals) == 1:  # to show the same numbers costs less than to copy them
+            states = tuple([s.reshape(1, *s.shape) for s in finals[0]])
+        else:
+            states = tuple(stack(list(parts), dim=0) for parts in zip(*finals, strict=True))
         if not batched:
             output = output[:, 0]
             states = tuple(s[:, 0] for s in states)
@@ -368,6 +371,13 @@ class Recurrent(Module):
         from minirnn.layers.explained import explained_step  # which stands above this module
 
         return explained_step(self, x_t, state, start)
+
+
+def _each(states: tuple[Tensor, ...], index: int) -> tuple[Tensor, ...]:
+    """Return entry ``index`` of every state (L*D, B, H)."""
+    if len(states[0]._data) == 1:
+        return tuple([s.reshape(s.shape[1:]) for s in states])
+    return tuple([s[index] for s in states])
 
 
 def _suffix(level: int, direction: int) -> str:

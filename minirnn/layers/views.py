@@ -21,13 +21,18 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Lazy(Mapping[str, np.ndarray]):
-    """A mapping whose values are made, once, when they are asked for."""
+    """A mapping whose values are made, once, when they are asked for.
+
+    made: where they are kept, for an owner that must not hold the mapping because ``make`` is a
+    method of it: only the garbage collector would free such a ring, with all buffers of a pass.
+    """
 
     def __init__(
-        self, what: str, names: tuple[str, ...], make: Callable[[str], np.ndarray]
-    ) -> None:
+        self, what: str, names: tuple[str, ...], make: Callable[[str], np.ndarray],
+        made: dict[str, np.ndarray] | None = None,
+    ) -> None:  # fmt: skip
         self._what, self._names, self._make = what, names, make
-        self._made: dict[str, np.ndarray] = {}
+        self._made: dict[str, np.ndarray] = {} if made is None else made
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._names:
@@ -53,11 +58,20 @@ class View:
         self._run = run.detached()
         self.cell = run.cell
         self.lengths = run.lengths
-        names = tuple(gate_nodes(run.cell))
-        self.states = Lazy("states", run.cell.state, self._state)
-        self.gates = Lazy("gates", names, self._gate)
+        self._states: dict[str, np.ndarray] = {}
+        self._gates: dict[str, np.ndarray] = {}
         self._gradients: Any = None
         self._versions = [t.version for t in self._run.inputs]
+
+    @property
+    def states(self) -> Arrays:
+        """States before and after every step, (T+1, B, H); row 0 is the initial state."""
+        return Lazy("states", self.cell.state, self._state, self._states)
+
+    @property
+    def gates(self) -> Arrays:
+        """Gates at every step, (T, B, H)."""
+        return Lazy("gates", tuple(gate_nodes(self.cell)), self._gate, self._gates)
 
     def _state(self, name: str) -> np.ndarray:
         raise NotImplementedError

@@ -1,5 +1,8 @@
 """``watch`` as a window: which calls it records, the order of its rows, what pullback takes."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,9 @@ from tests.strategies import Case
 
 CASE = Case(T=7, B=4, I=3, H=6, seed=31)
 LENGTHS = (7, 0, 4, 1)
+FUSED_ONLY = pytest.mark.skipif(
+    harness.KERNELS_OFF, reason="the JIT is switched off: the reference keeps arrays of its own"
+)
 
 
 @pytest.fixture
@@ -49,6 +55,74 @@ def test_backward_may_come_after_the_block(layer, data):
     assert seen.carried_grads["c"].shape == (CASE.T + 1, CASE.B, CASE.H)
     # d output is 1 at the last row, where nothing comes later.
     assert (seen.carried_grads["h"][-1] == 1).all()
+
+
+def both_ways(layer, data, lengths=None):
+    """Two watched training steps: gates read before backward, and after it."""
+    read = []
+    for early in (True, False):
+        with minirnn.watch(layer) as seen:
+            output, _ = layer(data.x, harness.pack(data.state0), lengths=lengths)
+            gates = dict(seen.gates) if early else {}
+            output.backward(data.d_output, retain_graph=True)
+            gates = gates or dict(seen.gates)
+        read.append((seen, output, gates))
+    return read
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "gru_before", "lstm_layernorm", "lstm_1997"])
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+def test_gates_are_the_same_before_and_after_backward(cell, lengths):
+    """Backward writes derivatives over them: they are computed again, and nothing else changes."""
+    layer = harness.build(cell, CASE)
+    data = harness.draw(layer, CASE)
+    (seen, _, before), (again, output, after) = both_ways(layer, data, lengths)
+    for k, gate in before.items():
+        harness.assert_same_bits(after[k], gate, k)
+    for name in ("gate_grads", "recurrent_gate_grads", "state_grads", "carried_grads"):
+        for k, d in getattr(seen, name).items():
+            harness.assert_same_bits(getattr(again, name)[k], d, f"{name}[{k}]")
+    output.backward(data.d_output)  # writes over the gates once more
+    for k, gate in before.items():
+        harness.assert_same_bits(again.gates[k], gate, k)
+
+
+@FUSED_ONLY
+def test_after_backward_gates_need_the_input_as_it_was(layer, data):
+    x = minirnn.Tensor(data.x)
+    with minirnn.watch(layer) as seen:
+        output, _ = layer(x)
+        output.sum().backward()
+    x.assign(2 * data.x)
+    with pytest.raises(RuntimeError, match="input, which has been written"):
+        seen.gates["i"]
+
+
+def test_what_a_record_holds_is_freed_without_the_collector(layer, data):
+    """Else the buffers of a step would not be there for the next one."""
+    gc.collect()
+    gc.disable()
+    try:
+        with minirnn.watch(layer) as seen:
+            harness.run(layer, data)
+        kept = seen.state_grads["h"], seen.gates["f"], seen.states["c"], seen.carried_grads["h"]
+        record = weakref.ref(seen[0, 0])
+        del seen
+        assert record() is None
+        assert all(np.isfinite(array).all() for array in kept)
+    finally:
+        gc.enable()
+
+
+@FUSED_ONLY
+def test_gradients_of_states_cannot_be_written_to(layer, data):
+    """Two names may show the same numbers."""
+    with minirnn.watch(layer) as seen:
+        harness.run(layer, data)
+    for mapping in (seen.state_grads, seen.carried_grads):
+        for array in mapping.values():
+            with pytest.raises(ValueError, match="read-only"):
+                array[0] = 1.0
 
 
 def test_only_the_call_that_went_backward_has_gradients(layer, data):
