@@ -65,7 +65,7 @@ class ClosingProducts:
             self._kept.append(places)
             job = product.transposed_job(
                 name, frame.segments[f"dx.{s}"][0], len(names), places, inputs, inputs.shape[1],
-                out["weight_ih"], sums=out[f"bias_ih.{s}"],
+                out["weight_ih"], sums=out[f"bias_ih.{s}"], units=k.hidden,
             )  # fmt: skip
             self._add(job, inputs=b, weight_ih=c, **{f"bias_ih.{s}": sums})
 
@@ -83,7 +83,7 @@ class ClosingProducts:
                 bias = f"bias.{g.index}" if segment < 0 else None
                 job = product.transposed_job(
                     name, du, len(blocks), places, operand, k.hidden, out["weight_hh"], starts,
-                    out[bias] if bias else None,
+                    out[bias] if bias else None, k.hidden,
                 )  # fmt: skip
                 self._add(job, weight_hh=c, **({bias: sums} if bias else {}))
         for n in k.cell.vectors:

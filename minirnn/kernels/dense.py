@@ -76,7 +76,9 @@ def gradients(
         # What stands in further columns of dy reaches rows of dW and entries of db that are cut.
         dw, db = lend((dy.shape[1], wide), dtype), lend((dy.shape[1],), dtype, 0.0)
         place = np.zeros(1, np.int64)
-        jobs.append(product.transposed_job(dtype.name, dy, 1, place, x, inputs, dw, sums=db))
+        jobs.append(product.transposed_job(
+            dtype.name, dy, 1, place, x, inputs, dw, sums=db, units=outputs
+        ))  # fmt: skip
         bytes_needed = product.transposed_scratch(inputs, dtype.itemsize)
         scratch = lease.take((threads.available(), bytes_needed), np.uint8)
     if rows and jobs:

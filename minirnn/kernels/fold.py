@@ -55,7 +55,7 @@ def close(
             kept.append(places)
             jobs.append(product.transposed_job(
                 name, table[:, first:last], len(names), places, embedding, inputs,
-                out["weight_ih"], sums=out[f"bias_ih.{s}"],
+                out["weight_ih"], sums=out[f"bias_ih.{s}"], units=kernel.hidden,
             ))  # fmt: skip
             first = last
     dense.run(jobs, 2.0 * table.size * inputs * len(jobs), scratch)

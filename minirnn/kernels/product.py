@@ -31,7 +31,7 @@ from minirnn.kernels.vector import I64, ITEMSIZE, Vector
 from minirnn.kernels.workspace import address
 
 VECTOR_BYTES = MACHINE.bits // 8
-WORDS = 19  # integers per job
+WORDS = 20  # integers per job
 ROWS, TRANSPOSED, SUMS = 1, 2, 3  # kinds of job
 # Words that hold an address which changes from pass to pass: A, panels and C of ROWS, B, C and sums
 # of TRANSPOSED, the target of SUMS.
@@ -142,12 +142,14 @@ def rows_job(
 def transposed_job(
     dtype: str, a: np.ndarray, members: int, places: np.ndarray, b: np.ndarray, columns: int,
     c: np.ndarray, starts: np.ndarray | None = None, sums: np.ndarray | None = None,
+    units: int | None = None,
 ) -> list[int]:  # fmt: skip
     """Describe C = A^T B, summed over rows.
 
     a: (K, blocks * members * lanes), columns as [unit block][member][lane]; b: (K, >= columns);
     c: (rows, columns rounded up to whole vectors), where member m of a unit goes to row
-    ``places[m] * (blocks * lanes) + unit``. places: (members,) int64.
+    ``places[m] * (blocks * lanes) + unit``. places: (members,) int64. units: how many of the
+    ``blocks * lanes`` units there are (None: all); panels of others are left out.
     starts: first column of C wanted for each panel of A (panels,) int64 in bytes, or None: all.
     sums: array (blocks * members * lanes,) to which the sum of the rows of A is added, or None.
     """
@@ -159,7 +161,8 @@ def transposed_job(
             blocks * members * per_vector, members, address(places), address(b),
             b.strides[0], columns * size, address(c), c.strides[0], size,
             per_vector, 0 if starts is None else address(starts), _compiled_sums(dtype).address,
-            0 if sums is None else address(sums)]  # fmt: skip
+            0 if sums is None else address(sums),
+            blocks * VECTOR_BYTES // size if units is None else units]  # fmt: skip
 
 
 def sums_job(dtype: str, a: np.ndarray, out: np.ndarray) -> list[int]:
@@ -244,7 +247,9 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
     )  # fmt: skip
     c, c_row, size, per_vector = load(job + 96), load(job + 104), load(job + 112), load(job + 120)
     blocks = load(job + 48) // (members * per_vector)
-    starts, function, sums = load(job + 128), load(job + 136), load(job + 144)
+    starts, function, sums, units = (
+        load(job + 128), load(job + 136), load(job + 144), load(job + 152),
+    )  # fmt: skip
     lanes = height * per_vector
     high = height * size
     b_vectors = (b_bytes + VECTOR_BYTES - 1) // VECTOR_BYTES
@@ -281,8 +286,10 @@ def _transposed(job, first, last, scratch):  # type: ignore[no-untyped-def]
                     if starts != 0 and load(starts + p * 8) >= v1 * VECTOR_BYTES:
                         continue
                     vector, part = p // per_vector, p % per_vector
-                    place = load(places + vector % members * 8)
-                    row = (place * blocks + vector // members) * lanes + part * height
+                    unit = vector // members * lanes + part * height
+                    if unit >= units:
+                        continue
+                    row = load(places + vector % members * 8) * blocks * lanes + unit
                     call_tile(tile, height, nv, scratch + (p - p0) * high * depth, size, high,
                               panel, depth, start, c + row * c_row + col, c_row, panel)  # fmt: skip
         start = ADD_TO_C
