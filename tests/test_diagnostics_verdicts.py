@@ -228,8 +228,33 @@ def test_numbers_that_are_not_finite_are_reported_and_located(what, level, rng):
     events = report["numeric_health"].events
     assert events and events[0]["pass"] == "forward"
     assert events[0]["step"] == (3 if what == "input" else 0)
-    if level != "cheap":
-        assert {v.rule: v.level for v in report.verdicts}["R2"] == "fail"
+    verdicts = {v.rule: v for v in report.verdicts}
+    assert verdicts["R2"].level == "fail"
+    assert ("64 of 64 in weight_hh_l0" in verdicts["R2"].evidence) is (what == "weights")
+    assert not {"ok", "info"} & {verdicts[rule].level for rule in ("R6", "R7", "R8")}
+
+
+def test_a_loss_whose_gradient_is_not_finite_fails_though_the_recurrence_is_sound(rng):
+    layer = minirnn.Recurrent("lstm", 2, 4, dtype="float64", seed=0)
+    model = Padded(layer)
+    model.readout.weight.assign(np.full((2, 4), np.nan))
+    x, y = rng.normal(size=(12, 8, 2)), np.zeros((12, 8, 2))
+    with use_reference():
+        report = dg.diagnose(model, x, y)
+    (verdict,) = [v for v in report.verdicts if v.rule == "R2"]
+    assert verdict.level == "fail" and "nan on the way backward" in verdict.evidence
+    assert np.isfinite(report["lag_gain"].value).all()
+
+
+def test_one_gate_that_is_not_finite_leaves_no_gate_judged_well(rng):
+    layer = minirnn.Recurrent("gru", 2, 4, dtype="float64", seed=0)
+    bias = np.zeros(12)
+    bias[4] = np.nan  # one unit of the second gate
+    layer.bias_ih_l0.assign(bias)
+    found = dg.gate_statistics(layer, rng.normal(size=(12, 8, 2)))
+    assert np.isnan(found.value) and np.isnan(found.stuck)
+    assert rules.gate_slope(found).level == rules.gate_stuck(found).level == "inconclusive"
+    assert "is not finite: see R2" in rules.gate_slope(found).evidence
 
 
 def test_a_layer_that_the_input_does_not_reach_is_left_out(rng):

@@ -12,6 +12,7 @@ from diagnostics.quantities.statistics import Floats, interval
 from diagnostics.rules.table import TABLE
 from diagnostics.rules.verdict import Interval, Verdict, interval_of, verdict_of
 
+BROKEN = "take weights from before they broke, and find the training step that broke them"
 GROWN = 2.0  # a peak below this is no growth, whatever the late lags do
 COHERENT, REACHING = 0.05, 0.1
 
@@ -49,6 +50,17 @@ def exploding(
     return verdict_of("R2", value, ci, n, evidence, subject, lag, "samples at this lag")
 
 
+def not_finite(weights: str = "", gradient: str = "", subject: str = "") -> Verdict:
+    """Judge R2 where weights, or the loss's own gradient, are not finite: it fails.
+
+    weights, gradient: what is not finite there, in words.
+    """
+    rule = TABLE["R2"]
+    evidence = "; ".join(words for words in (weights, gradient) if words)
+    remedy = BROKEN if weights else rule.remedy
+    return Verdict("R2", "fail", float("nan"), rule.fail, None, evidence, remedy, subject)
+
+
 def transient(gain: LagGain, subject: str = "") -> Verdict:
     """Judge R3: does a gradient that dies out in the end grow first."""
     floor = float(np.finfo(gain.dtype).tiny)
@@ -63,6 +75,8 @@ def transient(gain: LagGain, subject: str = "") -> Verdict:
         if lag and np.isfinite(value) and value
         else f"the lag gain grows nowhere above {GROWN:g}"
     )
+    if np.isnan(gain.value[gain.n > 0]).any():
+        evidence = f"the lag gain is not finite from lag {_first_nonfinite(gain)} on: see R2"
     return verdict_of("R3", value, ci, int(gain.n[lag]), evidence, subject, lag)
 
 
