@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from diagnostics.gallery.command import add_commands
 from diagnostics.gallery.command import run as run_gallery
+from diagnostics.others.command import add_options, check_options, report_of_torch
 
 if TYPE_CHECKING:
     from diagnostics.report import Report
@@ -61,10 +62,14 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser(
         "report",
-        help="make the report again from its JSON",
-        description="Make a report from the JSON that Report.to_json or --json wrote.",
+        help="make the report again from its JSON, or of a PyTorch module from its weights",
+        description="Make a report from the JSON that Report.to_json or --json wrote, or diagnose "
+        "an LSTM, GRU or RNN of PyTorch.",
     )
-    report.add_argument("run", metavar="RUN.json")
+    source = report.add_mutually_exclusive_group(required=True)
+    source.add_argument("run", metavar="RUN.json", nargs="?", help="what to_json or --json wrote")
+    source.add_argument("--torch", metavar="FILE", help="weights: .safetensors, .npz or .pt")
+    add_options(report)
     for command in (demo, report):
         command.add_argument(
             "--out", metavar="PATH", default="report.html", help="default %(default)s"
@@ -114,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.fail_on is not None:
         selected([], options.fail_on)  # and so is a wrong name
     check_writable(options.out)
-    report = _demo(options) if options.command == "demo" else _load(options)
+    report = _demo(options) if options.command == "demo" else _report(options)
     report.to_html(options.out)
     if options.json:
         sys.stdout.write(report.json())
@@ -134,7 +139,10 @@ def _demo(options: argparse.Namespace) -> "Report":
     return demo(Settings(text=options.text, seed=options.seed, **given), options.timings)
 
 
-def _load(options: argparse.Namespace) -> "Report":
+def _report(options: argparse.Namespace) -> "Report":
+    check_options(options)
+    if options.torch is not None:
+        return report_of_torch(options)
     from diagnostics.report import load_report
 
     return load_report(options.run)

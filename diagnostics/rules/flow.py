@@ -99,7 +99,9 @@ def peak_over_fit(gain: Floats, floor: float = 0.0) -> tuple[float, int, float]:
 
 def bit_vanished(health: NumericHealth, subject: str = "") -> Verdict:
     """Judge R12: are gradients exact zeros or subnormal numbers."""
-    evidence = "delta holds normal numbers at all rows before the last loss"
+    value, evidence = health.value, "delta holds normal numbers at all rows before the last loss"
+    if value == 0 and np.nansum(health.nonfinite) > 0:
+        value, evidence = float("nan"), "delta is not finite: see R2"
     if health.first_vanished is not None:
         evidence = (
             f"more than half of delta is zero or subnormal at {health.value:.0%} of the rows "
@@ -107,7 +109,7 @@ def bit_vanished(health: NumericHealth, subject: str = "") -> Verdict:
         )
     if not health.rows:
         evidence = "no row lies before the last loss"
-    return verdict_of("R12", health.value, None, health.n, evidence, subject, samples="entries")
+    return verdict_of("R12", value, None, health.n, evidence, subject, samples="entries")
 
 
 def credit_assignment(credit: Credit, subject: str = "") -> Verdict:
