@@ -100,7 +100,7 @@ def test_an_ambiguous_or_missing_prefix_names_those_that_there_are():
         with pytest.raises(ValueError, match=f"{words}.*'', 'decoder', 'encoder.rnn'"):
             dg.load_torch(model, prefix=prefix)
     assert same(dg.load_torch(model, prefix=""), layer_of("lstm"))
-    with pytest.raises(ValueError, match="no tensor is named like weight_ih_l0.*it has a, b"):
+    with pytest.raises(ValueError, match=r"no tensor is named like weight_ih_l0.*it has a, b"):
         dg.load_torch({"a": np.zeros(2), "b": np.zeros(3)})
 
 
@@ -180,7 +180,7 @@ def test_a_pickle_that_would_run_code_runs_none(tmp_path):
 
 
 # A pickle that sets an attribute of what it was handed out: a function could be changed so.
-SETS_AN_ATTRIBUTE = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x04\0\0\0namejX\x01\0\0\0vsb."
+SETS_AN_ATTRIBUTE = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x04\0\0\0nameX\x01\0\0\0vsb."
 
 
 @pytest.mark.parametrize(
