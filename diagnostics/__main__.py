@@ -1,4 +1,4 @@
-"""The command line: `python -m diagnostics demo` and `python -m diagnostics report RUN.json`.
+"""The command line: `python -m diagnostics demo`, `report`, `check`, `figure`, `gallery`.
 
 Only argparse is imported here; everything else waits until a command needs it, so that `--help`
 answers at once.
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from diagnostics.check import add_check, run_check
 from diagnostics.gallery.command import add_commands
 from diagnostics.gallery.command import run as run_gallery
 from diagnostics.others.command import add_options, check_options, report_of_torch
@@ -80,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
             metavar="WHAT",
             help="exit with 1 on these: warn, fail, or rules such as R1,R9",
         )
+    add_check(commands)
     add_commands(commands)
     return main_parser
 
@@ -113,6 +115,8 @@ def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if options.command in ("figure", "gallery"):
         return run_gallery(options)
+    if options.command == "check":
+        return run_check(options)
     from diagnostics.files import check_writable
     from diagnostics.rules import selected
 
