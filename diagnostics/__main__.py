@@ -124,13 +124,28 @@ def _run(options: argparse.Namespace) -> int:
         selected([], options.fail_on)  # and so is a wrong name
     check_writable(options.out)
     report = _demo(options) if options.command == "demo" else _report(options)
-    report.to_html(options.out)
+    summary, document = _drawn(report, options)
     if options.json:
-        sys.stdout.write(report.json())
+        sys.stdout.write(document)
     last = sys.stderr if options.json else sys.stdout
-    print(report, file=last)
+    print(summary, file=last)
     print(f"report: {options.out}", file=last)
     return 0 if options.fail_on is None else report.exit_code(options.fail_on)
+
+
+def _drawn(report: "Report", options: argparse.Namespace) -> tuple[str, str]:
+    """Write the page when text and JSON could be made, too; returns these."""
+    try:
+        summary, document = str(report), report.json()
+        report.to_html(options.out)
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        if options.command == "demo" or options.run is None:
+            raise
+        raise ValueError(
+            f"report: {options.run} is damaged, or was changed: its numbers cannot be drawn "
+            f"({error})"
+        ) from error
+    return summary, document
 
 
 def _demo(options: argparse.Namespace) -> "Report":

@@ -8,6 +8,7 @@ import numpy as np
 from diagnostics.others.halves import Array
 
 FLOATS, INTEGERS = "f", "iu"
+KINDS = (b"\x93NUMPY", b"PK\x03\x04")  # how a .npy and a .npz begin
 
 
 def read_array(path: str, what: str) -> Array:
@@ -26,6 +27,9 @@ def read_array(path: str, what: str) -> Array:
     place = f"{what}: {path}"
     if Path(path).is_dir():
         raise IsADirectoryError(f"{place} is a folder; name the file in it")
+    with open(path, "rb") as file:
+        if not file.read(6).startswith(KINDS):
+            raise ValueError(f"{place} must be an array that numpy.save wrote; it is another file")
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.lib.npyio.NpzFile):

@@ -23,6 +23,11 @@ def report_of_files(
     weights: a file of tensors; x, y: files of arrays; loading: options of `load_torch`; judging:
     options of `diagnose`.
     """
+    if judging.get("level") == "cheap" and y is None:
+        raise ValueError(
+            "report: --level cheap measures the gradient of a loss and needs --target y.npy; "
+            "--level standard does without"
+        )
     model = load_torch(weights, **loading)
     layer = model.recurrent if isinstance(model, Network) else model
     inputs = _checked_input(f"input: {x}", read_array(x, "input"), model, layer)
