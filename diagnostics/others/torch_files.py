@@ -1,7 +1,8 @@
 """What `torch.save` wrote, read without PyTorch and without running what the file says.
 
 A .pt file is a zip archive: a pickle with the structure, and one raw file per storage. A pickle
-can call anything; this reader knows the few names that tensors are made of and refuses the rest.
+can call anything; this reader knows the few names that tensors are made of, and puts nothing in
+the place of all others: a checkpoint may hold settings and objects beside its tensors.
 """
 
 import collections
@@ -30,41 +31,45 @@ DAMAGE = (
 WAY_OUT = "save model.state_dict() alone, or use safetensors"
 
 
-class _NotTensors(Exception):
-    """The file holds something that is no tensor, number, text or container of these."""
-
-
 def read_torch(path: Path) -> Mapping[str, Array]:
     """Return the tensors of a .pt file by name; nested dicts are joined by dots.
 
     Raises
     ------
     ValueError
-        The file is damaged, or holds objects that only code could make.
+        The file is damaged, or holds no tensors but objects that only code could make.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             (pickled,) = [n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl"]
             with archive.open(pickled) as file:
                 reader = _Reader(file, archive, pickled.removesuffix("data.pkl"))
-                return dict(_flat("", reader.load()))
-    except _NotTensors as error:
-        raise ValueError(f"{path}: {error}; {WAY_OUT}") from error
+                found = dict(_flat("", reader.load()))
     except DAMAGE as error:
         raise ValueError(f"{path}: was cut off or damaged ({error})") from error
+    if reader.left_out and not found:
+        raise ValueError(
+            f"{path}: holds no tensors by name but {', '.join(sorted(reader.left_out))}, which "
+            f"only running code could make; {WAY_OUT}"
+        )
+    return found
 
 
 class _Reader(pickle.Unpickler):
-    """An unpickler that makes tensors, ordered dicts and plain values, and nothing else."""
+    """An unpickler that makes tensors, ordered dicts and plain values, and nothing else.
+
+    left_out: names of the pickle in whose place `_Nothing` was put.
+    """
 
     def __init__(self, file: Any, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(file, encoding="utf-8")
         self._archive, self._folder = archive, folder
+        self.left_out: set[str] = set()
         big = f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder")
         self._order: Literal["<", ">"] = ">" if big == b"big" else "<"
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a name of the pickle stands for, if it is one of the few."""
+        """Return what a name of the pickle stands for, `_Nothing` if it is not one of the few."""
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -73,7 +78,8 @@ class _Reader(pickle.Unpickler):
             return _Parameter()
         if module == "torch" and name in STORAGES:
             return STORAGES[name]
-        raise _NotTensors(f"holds a {module}.{name}, which only running code could make")
+        self.left_out.add(f"{module}.{name}")
+        return _Nothing
 
     def persistent_load(self, pid: Any) -> Array:
         """Return a storage as a flat array.  pid: ("storage", type, key, device, entries)."""
@@ -109,6 +115,22 @@ class _Parameter:
     def __call__(self, data: Array, *_: Any) -> Array:
         """Return the parameter's tensor."""
         return data
+
+
+class _Nothing:
+    """Stands for any other class or function: takes everything, does nothing, keeps nothing."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_: Any, **__: Any) -> "_Nothing":
+        """Make one, whatever it was to be made of."""
+        return object.__new__(cls)
+
+    def _ignore(self, *_: Any) -> None:
+        """Do nothing with what a pickle adds to the object."""
+
+    # What a pickle may call on an object: its state, items of a list, a set and a dict.
+    __setstate__ = append = extend = add = __setitem__ = _ignore
 
 
 def _flat(prefix: str, value: Any) -> Any:
