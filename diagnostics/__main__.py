@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 DEMO_OPTIONS = (
     "training_steps", "learning_rate", "max_norm", "start", "forget_bias", "omega", "flossing",
 )  # fmt: skip
+READ = ("run", "torch", "input", "target", "text")  # options that name a file to read
 EXIT_OBJECTION, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -117,35 +118,23 @@ def _run(options: argparse.Namespace) -> int:
         return run_gallery(options)
     if options.command == "check":
         return run_check(options)
-    from diagnostics.files import check_writable
+    from diagnostics.files import check_apart, check_writable
     from diagnostics.rules import selected
+    from diagnostics.wellformed import blaming
 
     if options.fail_on is not None:
         selected([], options.fail_on)  # and so is a wrong name
     check_writable(options.out)
+    check_apart(options.out, [getattr(options, name, None) for name in READ])
     report = _demo(options) if options.command == "demo" else _report(options)
-    summary, document = _drawn(report, options)
+    with blaming(getattr(options, "run", None)):
+        report.to_html(options.out)
     if options.json:
-        sys.stdout.write(document)
+        sys.stdout.write(report.json())
     last = sys.stderr if options.json else sys.stdout
-    print(summary, file=last)
+    print(report, file=last)
     print(f"report: {options.out}", file=last)
     return 0 if options.fail_on is None else report.exit_code(options.fail_on)
-
-
-def _drawn(report: "Report", options: argparse.Namespace) -> tuple[str, str]:
-    """Write the page when text and JSON could be made, too; returns these."""
-    try:
-        summary, document = str(report), report.json()
-        report.to_html(options.out)
-    except (TypeError, ValueError, LookupError, AttributeError) as error:
-        if options.command == "demo" or options.run is None:
-            raise
-        raise ValueError(
-            f"report: {options.run} is damaged, or was changed: its numbers cannot be drawn "
-            f"({error})"
-        ) from error
-    return summary, document
 
 
 def _demo(options: argparse.Namespace) -> "Report":

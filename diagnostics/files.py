@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -41,9 +42,9 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise IsADirectoryError(f"{shown} is a folder; pass the name of a file")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"the folder {shown.parent} does not exist; make it first")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(f"{shown} may not be written to")
     if _is_device(target):
-        if not os.access(target, os.W_OK):
-            raise PermissionError(f"{shown} may not be written to")
         return
     try:
         handle, temporary = _temporary(target)
@@ -51,6 +52,15 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise OSError(error.errno, error.strerror, str(shown)) from error
     os.close(handle)
     os.unlink(temporary)
+
+
+def check_apart(out: str | os.PathLike[str], read: Iterable[str | os.PathLike[str] | None]) -> None:
+    """Raise ValueError if a file to be written is one that is read: it would be lost."""
+    for path in read:
+        if path and os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+            raise ValueError(
+                f"out: {os.fspath(out)} is a file that is read, and would be lost; name another"
+            )
 
 
 def _fill(target: Path, raw: bytes) -> None:

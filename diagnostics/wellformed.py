@@ -1,6 +1,7 @@
 """Whether what a report's JSON holds is of the right kinds: what cannot be is refused early."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from diagnostics.rules import LEVELS, RULES, Verdict
@@ -28,6 +29,22 @@ def check_report(document: Mapping[str, Any]) -> None:
         _must(isinstance(subject, dict), "a subject", "an object", subject)
         _must(isinstance(subject["name"], str), "a subject's name", "a text", subject["name"])
         _check_table("settings", subject["settings"])
+
+
+@contextmanager
+def blaming(path: str | None) -> Iterator[None]:
+    """Say of a report's file that it is damaged where its numbers cannot be drawn.
+
+    path: the file that the report was read from; None leaves errors as they are.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        if path is None:
+            raise
+        raise ValueError(
+            f"report: {path} is damaged, or was changed: its numbers cannot be drawn ({error})"
+        ) from error
 
 
 def check_verdict(verdict: Verdict) -> None:

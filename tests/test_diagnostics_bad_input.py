@@ -104,7 +104,8 @@ def arrays(folder, rng):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder with all of it; no test may leave anything there."""
-    folder = tmp_path_factory.mktemp("input")
+    folder = tmp_path_factory.mktemp("given") / "input"
+    folder.mkdir()
     rng = np.random.default_rng(0)
     reports(folder, toy_report().to_dict())
     weights(folder, rng)
@@ -184,6 +185,10 @@ CASES = {
     "out: null": (["report", "good.json", "--out", "a\0b"], "it holds a null character"),
     "demo out": (["demo", "--out", "a/b.html"], "the folder a does not exist; make it first"),
     "torch out": ([*LSTM, *ON_X, "--out", "folder"], "folder is a folder"),
+    "out: the run": (["report", "good.json", "--out", "good.json"], "good.json is a file that is"),
+    "out: weights": ([*LSTM, *ON_X, "--out", "lstm.safetensors"], "is read, and would be lost"),
+    "out: input": ([*LSTM, *ON_X, "--out", "../input/x.npy"], "x.npy is a file that is read"),
+    "out: text": (["demo", "--text", "short.txt", "--out", "short.txt"], "would be lost; name"),
     "figure out": (["figure", "D7", "--out", "a/b.html"], "the folder a does not exist"),
     "gallery out": (["gallery", "--out", "folder"], "folder is a folder"),
     # options that do not go together
@@ -192,6 +197,7 @@ CASES = {
     "not of RUN.json": (["report", "good.json", "--cell", "lstm"], "--cell must come with --torch"),
     "cell": ([*LSTM, *ON_X, "--cell", "tcn"], "cell must be one of lstm, gru, rnn, got 'tcn'"),
     "another cell": ([*LSTM, *ON_X, "--cell", "gru"], "got (16, 4), the shape of cell lstm"),
+    "a function": ([*LSTM, *ON_X, "--nonlinearity", "relu"], "must be left out of lstm"),
     "measuring": ([*LSTM, *ON_X, "--level", "all"], "level must be one of cheap, standard, full"),
     "cheap": ([*LSTM, *ON_X, "--level", "cheap"], "loss and needs --target y.npy"),
     "lag too far": ([*LSTM, *ON_X, "--need-lag", "6"], "need_lag must lie in 0 to 5"),

@@ -149,6 +149,7 @@ def reshaped(name, *shape):
         (reshaped("weight_hr_l0", 2, 4), {}, r"weight_hr_l0 is a projection \(proj_size\)"),
         (lambda s: None, {"cell": "gru"}, r"\(12, 4\) for cell gru, got \(16, 4\), .* of cell lst"),
         (lambda s: None, {"cell": "tcn"}, r"cell must be one of lstm, gru, rnn, got 'tcn'"),
+        (lambda s: None, {"nonlinearity": "tanh"}, r"must be left out of lstm, whose functions"),
         (lambda s: None, {"readout": "out"}, r"there is no out\.weight for the readout; .* head"),
         (lambda s: None, {"readout": "head"}, r"readout's weight must have shape \(V, 4\)"),
         (lambda s: None, {"embedding": "head"}, r"embedding's weight must have shape \(V, 3\)"),
@@ -286,6 +287,16 @@ def test_batch_first_input_gives_the_same_numbers(saved, capsys):
             one["quantities"]["gradient_flow"]["value"],
             other["quantities"]["gradient_flow"]["value"], rtol=1e-12,
         )  # fmt: skip
+
+
+def test_the_function_of_an_rnn_is_chosen(saved, capsys):
+    layer = layer_of("rnn", nonlinearity="relu")
+    (saved / "state.safetensors").write_bytes(safetensors_of(layer.state_dict()))
+    given = ["--cell", "rnn", "--nonlinearity", "relu", "--input", "x.npy"]
+    assert command(saved, *given) == 0
+    found = json.loads(capsys.readouterr().out)["verdicts"]
+    x = np.load(saved / "x.npy").astype(np.float32)
+    assert found == json.loads(dg.diagnose(layer, x).json())["verdicts"]
 
 
 def test_fail_on_sets_the_exit_code(saved):

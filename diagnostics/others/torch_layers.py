@@ -38,7 +38,7 @@ def load_torch(
     cell: str | None = None,
     prefix: str | None = None,
     *,
-    nonlinearity: str = "tanh",
+    nonlinearity: str | None = None,
     batch_first: bool = False,
     embedding: str | None = None,
     readout: str | None = None,
@@ -55,7 +55,7 @@ def load_torch(
         names to arrays
     cell : "lstm", "gru" or "rnn"; None takes the one whose shapes these are
     prefix : the module's name in a larger model, "encoder.rnn"; None where there is just one
-    nonlinearity : of an RNN, "tanh" or "relu": its weights do not say which
+    nonlinearity : of an RNN, "tanh" or "relu", default "tanh": its weights do not say which
     batch_first : whether x is (B, T, I)
     embedding : name of an Embedding whose ``weight`` (V, I) looks up ids first
     readout : name of a Linear whose ``weight`` (V, D*H), and ``bias`` (V,) if there is one, reads
@@ -109,7 +109,7 @@ def _floats(place: str, value: Any) -> Array:
 
 
 def _layer(
-    place: str, found: dict[str, Array], cell: str | None, nonlinearity: str,
+    place: str, found: dict[str, Array], cell: str | None, nonlinearity: str | None,
     options: dict[str, Any],
 ) -> Any:  # fmt: skip
     """Make the layer whose parameters have these names and shapes, and fill it."""
@@ -132,7 +132,12 @@ def _layer(
     inputs, hidden = found["weight_ih_l0"].shape[1], found["weight_hh_l0"].shape[1]
     kind = _checked_cell(f"{place}{names.torch_name('weight_hh_l0')}", found["weight_hh_l0"], cell)
     if kind == "rnn":
-        options = options | {"nonlinearity": nonlinearity}
+        options = options | {"nonlinearity": nonlinearity or "tanh"}
+    elif nonlinearity is not None:
+        raise ValueError(
+            f"load_torch: nonlinearity must be left out of {kind}, whose functions are fixed, got "
+            f"{nonlinearity!r}"
+        )
     layer = CELLS[kind](
         inputs, hidden, names.num_layers, bias=names.bias, bidirectional=names.bidirectional,
         **options,
