@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEMO_OPTIONS = (
     "training_steps", "learning_rate", "max_norm", "start", "forget_bias", "omega", "flossing",
 )  # fmt: skip
-READ = ("run", "torch", "input", "target", "text")  # options that name a file to read
+READ = ("run", "torch", "input", "target", "lengths", "text")  # options that name a file to read
 EXIT_OBJECTION, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 

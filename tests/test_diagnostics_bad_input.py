@@ -92,6 +92,8 @@ def arrays(folder, rng):
         "y": rng.normal(size=(6, 8, 4)), "y_short": rng.normal(size=(5, 8, 4)),
         "classes": rng.integers(0, 4, (6, 8)), "many": np.full((6, 8), 4),
         "y_nan": np.full((6, 8, 4), np.nan), "flags": np.ones((6, 8), bool),
+        "n_long": np.array([6] * 7 + [7]), "n_none": np.array([6] * 7 + [0]),
+        "n_few": np.array([6, 6]), "n_half": np.full(8, 1.5), "single": x[:, 0],
         "nines": np.full((6, 8), 9),
     }.items():  # fmt: skip
         np.save(folder / f"{name}.npy", array)
@@ -141,6 +143,10 @@ def on(weights):
 
 def given(x):
     return [*LSTM, "--input", x]
+
+
+def measured(lengths):
+    return [*LSTM, *ON_X, "--lengths", lengths]
 
 
 def toward(y):
@@ -242,6 +248,12 @@ CASES = {
         ["report", "--torch", "two.safetensors", "--prefix", "encoder", "--input", "nines.npy",
          "--embedding", "head"], "ids must lie in [0, 4], the rows of weight, got 9 to 9",
     ),
+    # what lengths must be
+    "lengths: too long": (measured("n_long.npy"), "must lie in 1 to T = 6, got 6 to 7"),
+    "lengths: nothing": (measured("n_none.npy"), "must lie in 1 to T = 6, got 0 to 6"),
+    "lengths: too few": (measured("n_few.npy"), "whole numbers of shape (B,) = (8,), got dtype"),
+    "lengths: halves": (measured("n_half.npy"), "whole numbers of shape (B,) = (8,), got dtype"),
+    "lengths: no batch": ([*given("single.npy"), "--lengths", "n_few.npy"], "needs a batch; cut"),
     # what targets must be
     "target: shape": (toward("y_short.npy"), "(6, 8, 4) for every step or (8, 4)"),
     "target: NaN": (toward("y_nan.npy"), "target: y_nan.npy must hold finite"),

@@ -14,6 +14,7 @@ import pytest
 import diagnostics as dg
 import minirnn
 from diagnostics.__main__ import main
+from diagnostics.others.report import report_of_files
 from diagnostics.others.tensor_files import read_tensors
 from minirnn.layers.reference import use_reference
 from tests.weight_files import layer_of, safetensors_of, write_pt
@@ -287,6 +288,57 @@ def test_batch_first_input_gives_the_same_numbers(saved, capsys):
             one["quantities"]["gradient_flow"]["value"],
             other["quantities"]["gradient_flow"]["value"], rtol=1e-12,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("target", ["every", "last", "classes"])
+def test_padding_changes_no_number_of_the_report(target, batch_first, saved, rng):
+    """NaN and other steps after the lengths: the same report, that of each sequence alone."""
+    lengths = np.array([12, 5, 12, 9, 12, 1, 12, 12])
+    padding = np.arange(12)[:, None] >= lengths
+    targets = {
+        "every": np.load(saved / "every.npy"), "last": np.load(saved / "every.npy")[0],
+        "classes": rng.integers(0, 5, (12, 8)),
+    }[target]  # fmt: skip
+    x, y = np.load(saved / "x.npy"), targets.copy()
+    np.save(saved / "n.npy", lengths)
+    files = {what: str(saved / f"{what[0]}.npy") for what in ("input", "target")}
+    files["lengths"] = str(saved / "n.npy")
+    loading = {"batch_first": batch_first} | ({"readout": "head"} if target == "classes" else {})
+    found = []
+    for _ in range(2):
+        turned = [a.swapaxes(0, 1) if batch_first and a.ndim > 1 else a for a in (x, y)]
+        np.save(files["input"], turned[0])
+        np.save(files["target"], y if target == "last" else turned[1])
+        weights = str(saved / "state.safetensors")
+        found.append(report_of_files(weights, files, loading, {}))
+        x[padding] = np.nan
+        if target != "last":
+            y[padding] = 77 if target == "classes" else np.nan
+    assert found[0].json() == found[1].json()
+    model = dg.load_torch(saved / "state.safetensors", readout="head")
+    whole = np.load(saved / "x.npy")
+    deltas = [delta_of_sequence(model, whole[:n, [b]], target, targets, b)
+              for b, n in enumerate(lengths)]  # fmt: skip
+    flow = found[0]["recurrent, level 1", "gradient_flow"].value[0]
+    # The mean is over steps that are no padding; two programs, at most twelve steps.
+    count = 8 if target == "last" else lengths.sum()
+    assert flow == pytest.approx(np.median(deltas) / count, rel=1e-9)
+
+
+def delta_of_sequence(model, x, target, targets, b):
+    """Norm of delta at row 0 of the top level, for the sum of the losses of sequence b alone."""
+    with minirnn.watch(model.recurrent) as seen:
+        hidden, _ = model.recurrent(x)
+        if target == "classes":
+            y = targets[: len(x), [b]]
+            loss = minirnn.cross_entropy(model.readout(hidden), y, reduction="sum")
+        else:
+            y = targets[: len(x), [b]] if target == "every" else targets[b]
+            apart = (hidden if target == "every" else hidden[-1]) - y
+            loss = (apart * apart).sum() / 4
+    loss.backward()
+    return np.linalg.norm([seen[1, 0].carried_grads[k][0, 0] for k in "hc"])
 
 
 def test_the_function_of_an_rnn_is_chosen(saved, capsys):

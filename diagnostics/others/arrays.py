@@ -21,8 +21,7 @@ def read_array(path: str, what: str) -> Array:
     OSError
         There is no such file, or it is a folder.
     ValueError
-        It is no .npy, and no .npz with a single array; it was cut off; its numbers are not real
-        or not finite.
+        It is no .npy, and no .npz with a single array; it was cut off; it holds no real numbers.
     """
     place = f"{what}: {path}"
     if Path(path).is_dir():
@@ -46,10 +45,14 @@ def read_array(path: str, what: str) -> Array:
         raise ValueError(f"{place} must hold one array, got {len(names)}: {', '.join(names)}")
     if array.dtype.kind not in FLOATS + INTEGERS:
         raise ValueError(f"{place} must hold real numbers, got dtype {array.dtype}")
+    return array
+
+
+def check_finite(place: str, array: Array) -> None:
+    """Raise ValueError, with the first place, if numbers are not finite."""
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         raise ValueError(
             f"{place} must hold finite numbers, got {len(bad)} that are not, the first at index "
             f"{tuple(int(i) for i in bad[0])}"
         )
-    return array

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diagnostics.report import Report
 
-# They say something about the weights of others, and nothing about a RUN.json.
-OPTIONS = (
-    "input", "cell", "prefix", "batch_first", "nonlinearity", "embedding", "readout", "target",
-    "level", "need_lag", "seed",
-)  # fmt: skip
 LOADING = ("cell", "prefix", "batch_first", "nonlinearity", "embedding", "readout")
+ARRAYS = ("input", "target", "lengths")
 JUDGING = ("level", "need_lag", "seed")
+# They say something about the weights of others, and nothing about a RUN.json.
+OPTIONS = (*ARRAYS, *LOADING, *JUDGING)
 
 
 def add_options(report: Any) -> None:
@@ -22,6 +20,9 @@ def add_options(report: Any) -> None:
         "Levels, directions, biases and sizes are read off the tensors. PyTorch is not needed.",
     )
     group.add_argument("--input", metavar="x.npy", help="(T, B, I) or (T, I); ids with --embedding")
+    group.add_argument(
+        "--lengths", metavar="n.npy", help="(B,), steps of each sequence; the rest is padding"
+    )
     group.add_argument("--cell", metavar="NAME", help="lstm, gru or rnn; default: by the shapes")
     group.add_argument("--prefix", metavar="NAME", help="the module's name in a larger model")
     group.add_argument(
@@ -53,8 +54,8 @@ def report_of_torch(options: argparse.Namespace) -> "Report":
     """Read weights, input and target, and diagnose the module."""
     from diagnostics.others.report import report_of_files
 
-    loading, judging = (
+    arrays, loading, judging = (
         {n: getattr(options, n) for n in names if getattr(options, n) is not None}
-        for names in (LOADING, JUDGING)
+        for names in (ARRAYS, LOADING, JUDGING)
     )
-    return report_of_files(options.torch, options.input, options.target, loading, judging)
+    return report_of_files(options.torch, arrays, loading, judging)

@@ -22,14 +22,19 @@ CELLS = {"lstm": minirnn.LSTM, "gru": minirnn.GRU, "rnn": minirnn.RNN}
 
 
 class Network(minirnn.Module):
-    """A recurrent layer with what was asked for around it: an embedding, a readout, or both."""
+    """A recurrent layer with what was asked for around it: an embedding, a readout, lengths.
 
-    def __init__(self, recurrent: Any, embedding: Any, readout: Any) -> None:
+    lengths: (B,) of the sequences that the next calls are given, or None.
+    """
+
+    def __init__(self, recurrent: Any, embedding: Any = None, readout: Any = None) -> None:
         self.embedding, self.recurrent, self.readout = embedding, recurrent, readout
+        self.lengths: Array | None = None
 
     def forward(self, x: Any) -> Any:
         """Map ids (T, B) or vectors (T, B, I) to the readout's (T, B, V), or to (T, B, D*H)."""
-        hidden, _ = self.recurrent(x if self.embedding is None else self.embedding(x))
+        vectors = x if self.embedding is None else self.embedding(x)
+        hidden, _ = self.recurrent(vectors, lengths=self.lengths)
         return hidden if self.readout is None else self.readout(hidden)
 
 
