@@ -121,7 +121,7 @@ def credit_assignment(credit: Credit, subject: str = "") -> Verdict:
         ci = tuple(end / REACHING for end in credit.reach_ci)
     evidence = (
         f"coherence of the steps' shares {credit.coherence:.2g}; 90% of the credit lies in the "
-        f"last {credit.reach:.0%} of the steps"
+        f"last {credit.reach:.0%} of the steps up to the last loss"
     )
     return verdict_of("R14", value, ci, len(credit.value), evidence, subject, samples="steps")
 
