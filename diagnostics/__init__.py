@@ -10,6 +10,7 @@ from typing import Any
 _HOME = {
     "diagnostics.calibration": "calibrate",
     "diagnostics.diagnosis": "diagnose",
+    "diagnostics.others.torch_layers": "load_torch",
     "diagnostics.quantities.base": "Cost Quantity",
     "diagnostics.quantities.clip_effect": (
         "ClipDirection GraphClipping clip_direction graph_clipping"

@@ -1,4 +1,4 @@
-"""The command line: `python -m diagnostics demo` and `python -m diagnostics report RUN.json`.
+"""The command line: `python -m diagnostics demo`, `report`, `check`, `figure`, `gallery`.
 
 Only argparse is imported here; everything else waits until a command needs it, so that `--help`
 answers at once.
@@ -10,8 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from diagnostics.check import add_check, run_check
 from diagnostics.gallery.command import add_commands
 from diagnostics.gallery.command import run as run_gallery
+from diagnostics.others.command import add_options, check_options, report_of_torch
 
 if TYPE_CHECKING:
     from diagnostics.report import Report
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 DEMO_OPTIONS = (
     "training_steps", "learning_rate", "max_norm", "start", "forget_bias", "omega", "flossing",
 )  # fmt: skip
+READ = ("run", "torch", "input", "target", "lengths", "text")  # options that name a file to read
 EXIT_OBJECTION, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -61,10 +64,14 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser(
         "report",
-        help="make the report again from its JSON",
-        description="Make a report from the JSON that Report.to_json or --json wrote.",
+        help="make the report again from its JSON, or of a PyTorch module from its weights",
+        description="Make a report from the JSON that Report.to_json or --json wrote, or diagnose "
+        "an LSTM, GRU or RNN of PyTorch.",
     )
-    report.add_argument("run", metavar="RUN.json")
+    source = report.add_mutually_exclusive_group(required=True)
+    source.add_argument("run", metavar="RUN.json", nargs="?", help="what to_json or --json wrote")
+    source.add_argument("--torch", metavar="FILE", help="weights: .safetensors, .npz or .pt")
+    add_options(report)
     for command in (demo, report):
         command.add_argument(
             "--out", metavar="PATH", default="report.html", help="default %(default)s"
@@ -75,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
             metavar="WHAT",
             help="exit with 1 on these: warn, fail, or rules such as R1,R9",
         )
+    add_check(commands)
     add_commands(commands)
     return main_parser
 
@@ -108,14 +116,19 @@ def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if options.command in ("figure", "gallery"):
         return run_gallery(options)
-    from diagnostics.files import check_writable
+    if options.command == "check":
+        return run_check(options)
+    from diagnostics.files import check_apart, check_writable
     from diagnostics.rules import selected
+    from diagnostics.wellformed import blaming
 
     if options.fail_on is not None:
         selected([], options.fail_on)  # and so is a wrong name
     check_writable(options.out)
-    report = _demo(options) if options.command == "demo" else _load(options)
-    report.to_html(options.out)
+    check_apart(options.out, [getattr(options, name, None) for name in READ])
+    report = _demo(options) if options.command == "demo" else _report(options)
+    with blaming(getattr(options, "run", None)):
+        report.to_html(options.out)
     if options.json:
         sys.stdout.write(report.json())
     last = sys.stderr if options.json else sys.stdout
@@ -134,7 +147,10 @@ def _demo(options: argparse.Namespace) -> "Report":
     return demo(Settings(text=options.text, seed=options.seed, **given), options.timings)
 
 
-def _load(options: argparse.Namespace) -> "Report":
+def _report(options: argparse.Namespace) -> "Report":
+    check_options(options)
+    if options.torch is not None:
+        return report_of_torch(options)
     from diagnostics.report import load_report
 
     return load_report(options.run)

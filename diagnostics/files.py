@@ -2,20 +2,77 @@
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a file by way of a temporary one beside it, renamed when it is complete.
 
-    Text becomes UTF-8, line ends stay as they are.
+    Text becomes UTF-8, line ends stay as they are. A link stays one, what it leads to is written;
+    a device or a pipe is written to and not replaced.
     """
-    target = Path(path)
-    check_writable(target)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    check_writable(path)
+    target = Path(os.path.realpath(path))
+    raw = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        (_fill if _is_device(target) else _replace)(target, raw)
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error  # a full disk
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise OSError if a file cannot be written there: better before an hour's work than after.
+
+    Whether the folder takes a new file is tried out, because only the system knows: of a full
+    disk, a medium that cannot be written, a name that is too long.
+    """
+    if "\0" in os.fspath(path):
+        raise ValueError(f"{os.fspath(path)!r} is no name of a file: it holds a null character")
+    target, shown = Path(os.path.realpath(path)), Path(path)
+    try:
+        os.lstat(target)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise OSError(error.errno, error.strerror, str(shown)) from error
+    if target.is_dir():
+        raise IsADirectoryError(f"{shown} is a folder; pass the name of a file")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {shown.parent} does not exist; make it first")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(f"{shown} may not be written to")
+    if _is_device(target):
+        return
+    try:
+        handle, temporary = _temporary(target)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(shown)) from error
+    os.close(handle)
+    os.unlink(temporary)
+
+
+def check_apart(out: str | os.PathLike[str], read: Iterable[str | os.PathLike[str] | None]) -> None:
+    """Raise ValueError if a file to be written is one that is read: it would be lost."""
+    for path in read:
+        if path and os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+            raise ValueError(
+                f"out: {os.fspath(out)} is a file that is read, and would be lost; name another"
+            )
+
+
+def _fill(target: Path, raw: bytes) -> None:
+    with open(target, "wb") as file:
+        file.write(raw)
+
+
+def _replace(target: Path, raw: bytes) -> None:
+    handle, temporary = _temporary(target)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.write(raw)
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
@@ -23,15 +80,13 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
         raise
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise OSError if a file cannot be written there: better before an hour's work than after."""
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder; pass the name of a file")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} does not exist; make it first")
-    if not os.access(target.parent, os.W_OK):
-        raise PermissionError(f"the folder {target.parent} may not be written to")
+def _is_device(target: Path) -> bool:
+    return target.exists() and not target.is_file()
+
+
+def _temporary(target: Path) -> tuple[int, str]:
+    """Make a file beside the target; its short name fits wherever the target's does."""
+    return tempfile.mkstemp(dir=target.parent, prefix=".")
 
 
 def _umask() -> int:

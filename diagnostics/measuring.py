@@ -27,7 +27,7 @@ from diagnostics.quantities.singular_values import bound_of_source, values_of_so
 from diagnostics.quantities.timescales import timescales_of_share
 from diagnostics.quantities.truncation import error_of_layers
 from diagnostics.quantities.twin import twin_of
-from diagnostics.quantities.watching import Call, parameters_of, sweep_flops
+from diagnostics.quantities.watching import Call, not_finite, parameters_of, sweep_flops
 from diagnostics.report import Subject
 from diagnostics.rules import Verdict
 
@@ -135,11 +135,14 @@ def _measure(findings: Findings, place: _Place, eps: Arrays | None, effort: Effo
     _gates(findings, place, lag)
     if eps is not None:
         _gradients(findings, place, eps, effort)
+    broken = _broken(findings, place)
     if effort.reaches("standard"):
         source = source_of_record("diagnose", place.record, place.flops)
-        _lags(findings, place, source, effort)
+        _lags(findings, place, source, effort, broken)
         if effort.reaches("full"):
             _dynamics(findings, place, source, lag, effort)
+    else:
+        findings.verdicts += broken
 
 
 def _gates(findings: Findings, place: _Place, lag: int) -> None:
@@ -171,7 +174,26 @@ def _gradients(findings: Findings, place: _Place, eps: Arrays, effort: Effort) -
         findings.quantities["influence"] = influence_of_record(record, eps, INFLUENCES, flops)
 
 
-def _lags(findings: Findings, place: _Place, source: Source, effort: Effort) -> None:
+def _broken(findings: Findings, place: _Place) -> list[Verdict]:
+    """Judge weights, and a loss's gradient, that are not finite."""
+    counts, gradient = not_finite(place.layer), ""
+    weights = f"weights that are not finite: {counts}" if counts else ""
+    health: Any = findings.quantities.get("numeric_health")
+    places = [e for e in health.events if e["kind"] in ("nan", "inf")] if health else []
+    if places:
+        first = places[0]
+        gradient = (
+            f"{first['kind']} on the way {first['pass']}, first in {first['where']} "
+            f"{first['name']} at step {first['step']}, sequence {first['sequence']}, unit "
+            f"{first['unit']}"
+        )
+    found = bool(weights or gradient)
+    return [rules.not_finite(weights, gradient, findings.name)] if found else []
+
+
+def _lags(
+    findings: Findings, place: _Place, source: Source, effort: Effort, broken: list[Verdict]
+) -> None:
     """Lag gain, decay rate, and the eigenvalues of the recurrence."""
     name = findings.name
     gain = lag_gain_of_record(place.record, effort.sources, seed=effort.seed, flops=place.flops)
@@ -183,7 +205,7 @@ def _lags(findings: Findings, place: _Place, source: Source, effort: Effort) -> 
     }
     findings.verdicts += [
         rules.vanishing(gain, effort.need_lag, name),
-        rules.exploding(gain, effort.need_lag, subject=name),
+        *(broken or [rules.exploding(gain, effort.need_lag, subject=name)]),
         rules.transient(gain, name),
     ]
 

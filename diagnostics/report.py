@@ -12,6 +12,7 @@ from diagnostics.files import write_whole
 from diagnostics.quantities.base import Cost, Quantity, decode, encode
 from diagnostics.quantities.kinds import QUANTITIES
 from diagnostics.rules import Verdict, selected
+from diagnostics.wellformed import check_report, check_verdict
 
 SCHEMA, SCHEMA_VERSION = "minirnn.diagnostics", 1
 
@@ -101,7 +102,7 @@ def load_report(path: str | PathLike[str]) -> Report:
     """Read a report that `Report.to_json` wrote."""
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"load_report: {path} is not JSON ({error})") from error
     return from_dict(document, str(path))
 
@@ -114,10 +115,11 @@ def from_dict(document: Any, source: str) -> Report:
         )
     if document.get("schema_version") != SCHEMA_VERSION:
         raise ValueError(
-            f"load_report: {source} has schema version {document.get('schema_version')}, this "
+            f"load_report: {source} has schema version {document.get('schema_version')!r}, this "
             f"version reads {SCHEMA_VERSION}; write it again with the minirnn at hand"
         )
     try:
+        check_report(document)
         return Report(
             title=document["title"],
             subjects=[_subject(item) for item in document["subjects"]],
@@ -127,8 +129,9 @@ def from_dict(document: Any, source: str) -> Report:
             seconds=document.get("seconds", {}),
             about=document["about"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"load_report: {source} is damaged ({error!r})") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"load_report: {source} is damaged ({why})") from error
 
 
 def _subject(item: dict[str, Any]) -> Subject:
@@ -148,4 +151,6 @@ def _verdict(item: dict[str, Any]) -> Verdict:
     if fields["ci"] is not None:
         low, high = item["ci"]
         fields["ci"] = (float(low), float(high))
-    return Verdict(**fields)
+    verdict = Verdict(**fields)
+    check_verdict(verdict)
+    return verdict

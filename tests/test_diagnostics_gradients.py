@@ -133,6 +133,9 @@ def test_a_sequences_reach_counts_from_its_own_end(rng):
     d[99, 0], d[49, 1] = 1.0, 1.0
     found = dg.credit(layer, np.ones((100, 2, 1)), d, lengths=[100, 50])
     assert found.reach == pytest.approx((0.04 + 0.08) / 2) and found.n == 2
+    # Steps after the last loss are no steps that a gradient could reach.
+    longer = dg.credit(layer, np.ones((130, 2, 1)), np.concatenate([d, np.zeros((30, 2, 1))]))
+    assert longer.reach == pytest.approx(found.reach)
     nobody = dg.credit(layer, np.ones((100, 2, 1)), 0 * d)
     assert nobody.n == 0 and np.isnan(nobody.reach) and np.isnan(nobody.coherence)
     assert rules.credit_assignment(nobody).level == "inconclusive"

@@ -31,7 +31,7 @@ def read(settings: Settings) -> Corpus:
     if len(text) < need:
         raise ValueError(
             f"demo: the text must have at least {need:,} characters, got {len(text):,}; "
-            "take a longer one, or fewer --steps-per-sequence"
+            "take a longer one"
         )
     vocabulary = minirnn.data.Vocabulary.of(text)
     ids = vocabulary.encode(text)

@@ -25,8 +25,8 @@ class Credit(Quantity):
     value: (T,), norm of each step's share of the gradient of all parameters, summed over the
     batch.  gates[k]: (T,), the same for the blocks of gate k alone.  coherence: norm of the sum
     over the sum of norms, 0 to 1; gate_coherence[k].  reach: median over sequences of the part of
-    its steps, counted from its end, that holds 90% of the sequence's credit; reach_ci: (2,).
-    n: sequences with any credit.
+    its steps, counted from its last loss, that holds 90% of the sequence's credit; steps after
+    that loss are none of them; reach_ci: (2,).  n: sequences with any credit.
     """
 
     gates: dict[str, Floats]
@@ -72,8 +72,8 @@ def credit_of_record(cell: Any, record: Any, bias: bool, flops: int = 0) -> Cred
         value=value,
         how=(
             "outer products of one backward pass, step by step; norm of each step's sum over the "
-            f"batch; reach: the last part of a sequence's steps that holds {SHARE:.0%} of the sum "
-            "of its norms, median and bootstrap over sequences"
+            "batch; reach: the last part of a sequence's steps up to its last loss that holds "
+            f"{SHARE:.0%} of the sum of its norms, median and bootstrap over sequences"
         ),
         cost=Cost(sweeps=2, flops=flops, bytes=sum(p.d.nbytes for p in every)),
         gates=shares,
@@ -109,15 +109,16 @@ def _ratio(total: float, shares: Floats) -> float:
 
 
 def _reach(norms: Floats, lengths: Any) -> Floats:
-    """Part of each sequence's steps, from its end, that holds most of its credit.
+    """Part of each sequence's steps, from its last loss, that holds most of its credit.
 
-    norms: (T, B).  Returns (B,), NaN where there is no credit.
+    norms: (T, B), exactly 0 after the last loss.  Returns (B,), NaN where there is no credit.
     """
     steps, batch = norms.shape
     ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
     found = np.full(batch, np.nan)
     for b, end in enumerate(ends):
-        back = np.cumsum(norms[:end, b][::-1])
-        if end and back[-1] > 0 and np.isfinite(back[-1]):
-            found[b] = (np.searchsorted(back, SHARE * back[-1]) + 1) / end
+        credited = np.flatnonzero(norms[:end, b])
+        back = np.cumsum(norms[: credited[-1] + 1, b][::-1]) if len(credited) else np.zeros(1)
+        if back[-1] > 0 and np.isfinite(back[-1]):
+            found[b] = (np.searchsorted(back, SHARE * back[-1]) + 1) / len(back)
     return found

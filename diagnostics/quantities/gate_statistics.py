@@ -5,6 +5,7 @@ derivative: the mean slope of a unit, with Kaldi's limits of 0.05 for a sigmoid 
 0.25) and 0.2 for a tanh (at most 1).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,8 @@ class GateStatistics(Quantity):
     By gate: activations; left[k], right[k], mean[k], slope[k] (H,), fractions of time at the
     ends, mean value and mean derivative of each unit; poor[k], at_end[k], fractions of units;
     remembering[k], fraction of units that a keeper gate holds.  worst_slope, worst_end: the gates
-    that value and stuck are about.  n: steps of sequences that were counted.
+    that value and stuck are about.  A gate with a unit whose mean is not finite has NaN there, and
+    is the worst.  n: steps of sequences that were counted.
     """
 
     stuck: float
@@ -78,7 +80,7 @@ def statistics_of_record(record: Any, share: KeptShare, flops: int = 0) -> GateS
     total = max(1, int(share.steps.sum()))
     means = {k: found.sum(axis=1) / total for k, found in sums.items()}  # (4, H)
     poor, at_end = _fractions(means, activations, keepers)
-    worst_slope, worst_end = (max(by, key=lambda k: by[k], default="") for by in (poor, at_end))
+    worst_slope, worst_end = (max(by, key=_badness(by), default="") for by in (poor, at_end))
     return GateStatistics(
         value=poor.get(worst_slope, float("nan")),
         **_intervals(sums, share.steps, activations, keepers),
@@ -124,6 +126,11 @@ def _sums(a: Any, activation: str, share: KeptShare) -> Floats:
     return found
 
 
+def _badness(by: dict[str, Any]) -> Callable[[str], float]:
+    """Return the key that ranks gates by their fraction; NaN is the worst."""
+    return lambda k: np.inf if np.isnan(by[k]) else float(by[k])
+
+
 def _holds(means: Floats, end: str) -> Any:
     """Which units a keeper gate holds for nearly all of the time.  means: (4, ..., H)."""
     return means[1 if end == "open" else 0] >= STUCK
@@ -135,11 +142,12 @@ def _fractions(
     """Fractions of units with too small a slope, and at one end.  means[k]: (4, ..., H)."""
     poor, at_end = {}, {}
     for k, m in means.items():
+        known = np.where(np.isfinite(m[2:]).all(axis=(0, -1)), 1.0, np.nan)
         held = _holds(m, keepers[k]) if k in keepers else np.zeros(m.shape[1:], bool)
         if activations[k] in LEAST_SLOPE:
             low = (m[3] < LEAST_SLOPE[activations[k]]) & ~held
-            poor[k] = low.mean(axis=-1)
-        at_end[k] = ((np.maximum(m[0], m[1]) >= STUCK) & ~held).mean(axis=-1)
+            poor[k] = low.mean(axis=-1) * known
+        at_end[k] = ((np.maximum(m[0], m[1]) >= STUCK) & ~held).mean(axis=-1) * known
     if means and next(iter(means.values())).ndim == 2:
         poor, at_end = ({k: float(v) for k, v in by.items()} for by in (poor, at_end))
     return poor, at_end

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 import minirnn
 
 
@@ -45,6 +47,15 @@ def parameters_of(layer: Any, level: int, direction: int) -> dict[str, Any]:
         for name, parameter in layer.named_parameters()
         if name.endswith(suffix)
     }
+
+
+def not_finite(model: Any) -> str:
+    """Count NaN and infinities by parameter: '3 of 64 in weight_hh_l0'; '' if there are none."""
+    counts = {
+        name: (int((~np.isfinite(p.numpy())).sum()), p.numpy().size)
+        for name, p in model.named_parameters()
+    }
+    return ", ".join(f"{bad} of {size} in {name}" for name, (bad, size) in counts.items() if bad)
 
 
 def sweep_flops(layer: Any, record: Any, level: int, direction: int) -> int:

@@ -11,6 +11,7 @@ from diagnostics.rules.flow import (
     credit_assignment,
     exploding,
     needed_lag,
+    not_finite,
     transient,
     vanishing,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "lyapunov",
     "memory",
     "needed_lag",
+    "not_finite",
     "selected",
     "self_check",
     "transient",

@@ -12,6 +12,7 @@ from diagnostics.quantities.statistics import Floats, interval
 from diagnostics.rules.table import TABLE
 from diagnostics.rules.verdict import Interval, Verdict, interval_of, verdict_of
 
+BROKEN = "take weights from before they broke, and find the training step that broke them"
 GROWN = 2.0  # a peak below this is no growth, whatever the late lags do
 COHERENT, REACHING = 0.05, 0.1
 
@@ -49,6 +50,17 @@ def exploding(
     return verdict_of("R2", value, ci, n, evidence, subject, lag, "samples at this lag")
 
 
+def not_finite(weights: str = "", gradient: str = "", subject: str = "") -> Verdict:
+    """Judge R2 where weights, or the loss's own gradient, are not finite: it fails.
+
+    weights, gradient: what is not finite there, in words.
+    """
+    rule = TABLE["R2"]
+    evidence = "; ".join(words for words in (weights, gradient) if words)
+    remedy = BROKEN if weights else rule.remedy
+    return Verdict("R2", "fail", float("nan"), rule.fail, None, evidence, remedy, subject)
+
+
 def transient(gain: LagGain, subject: str = "") -> Verdict:
     """Judge R3: does a gradient that dies out in the end grow first."""
     floor = float(np.finfo(gain.dtype).tiny)
@@ -63,6 +75,8 @@ def transient(gain: LagGain, subject: str = "") -> Verdict:
         if lag and np.isfinite(value) and value
         else f"the lag gain grows nowhere above {GROWN:g}"
     )
+    if np.isnan(gain.value[gain.n > 0]).any():
+        evidence = f"the lag gain is not finite from lag {_first_nonfinite(gain)} on: see R2"
     return verdict_of("R3", value, ci, int(gain.n[lag]), evidence, subject, lag)
 
 
@@ -85,7 +99,9 @@ def peak_over_fit(gain: Floats, floor: float = 0.0) -> tuple[float, int, float]:
 
 def bit_vanished(health: NumericHealth, subject: str = "") -> Verdict:
     """Judge R12: are gradients exact zeros or subnormal numbers."""
-    evidence = "delta holds normal numbers at all rows before the last loss"
+    value, evidence = health.value, "delta holds normal numbers at all rows before the last loss"
+    if value == 0 and np.nansum(health.nonfinite) > 0:
+        value, evidence = float("nan"), "delta is not finite: see R2"
     if health.first_vanished is not None:
         evidence = (
             f"more than half of delta is zero or subnormal at {health.value:.0%} of the rows "
@@ -93,7 +109,7 @@ def bit_vanished(health: NumericHealth, subject: str = "") -> Verdict:
         )
     if not health.rows:
         evidence = "no row lies before the last loss"
-    return verdict_of("R12", health.value, None, health.n, evidence, subject, samples="entries")
+    return verdict_of("R12", value, None, health.n, evidence, subject, samples="entries")
 
 
 def credit_assignment(credit: Credit, subject: str = "") -> Verdict:
@@ -105,7 +121,7 @@ def credit_assignment(credit: Credit, subject: str = "") -> Verdict:
         ci = tuple(end / REACHING for end in credit.reach_ci)
     evidence = (
         f"coherence of the steps' shares {credit.coherence:.2g}; 90% of the credit lies in the "
-        f"last {credit.reach:.0%} of the steps"
+        f"last {credit.reach:.0%} of the steps up to the last loss"
     )
     return verdict_of("R14", value, ci, len(credit.value), evidence, subject, samples="steps")
 

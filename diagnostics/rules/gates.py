@@ -17,6 +17,8 @@ def gate_slope(gates: GateStatistics, subject: str = "") -> Verdict:
         f"gate {k} ({gates.activations[k]}): the mean derivative of {gates.value:.0%} of the "
         "units is too small"
     )
+    if np.isnan(gates.value):
+        evidence = f"gate {k} is not finite: see R2"
     samples = "steps of sequences"
     return verdict_of("R6", gates.value, gates.ci, gates.n, evidence, subject, samples=samples)
 
@@ -27,6 +29,8 @@ def gate_stuck(gates: GateStatistics, subject: str = "") -> Verdict:
         return _without("R7", "the cell has no gate with an end to be stuck at", subject)
     k = gates.worst_end
     evidence = f"gate {k} ({gates.activations[k]}): {gates.stuck:.0%} of the units stay at one end"
+    if np.isnan(gates.stuck):
+        evidence = f"gate {k} is not finite: see R2"
     held = {gate: part for gate, part in gates.remembering.items() if part > 0}
     for gate, part in held.items():
         evidence += f"; gate {gate} holds the memory of {part:.0%} of the units all the time"
@@ -51,6 +55,8 @@ def memory(scales: MemoryTimescales, lag: int, subject: str = "") -> Verdict:
         ci = (ci[0] / lag, ci[1] / lag) if lag else None
     steps = "endless" if np.isinf(scales.value) else f"{scales.value:.3g} steps"
     evidence = f"95th percentile of the units' timescales: {steps}; the task needs {lag}"
+    if np.isnan(scales.value):
+        evidence = "what the units keep is not finite: see R2"
     samples = "steps of sequences"
     return verdict_of("R8", value, ci, scales.n, evidence, subject, lag, samples)
 
