@@ -10,6 +10,7 @@ from typing import Any
 _HOME = {
     "diagnostics.calibration": "calibrate",
     "diagnostics.diagnosis": "diagnose",
+    "diagnostics.monitor.monitor": "Monitor",
     "diagnostics.quantities.base": "Cost Quantity",
     "diagnostics.quantities.clip_effect": (
         "ClipDirection GraphClipping clip_direction graph_clipping"
@@ -32,6 +33,7 @@ _HOME = {
         "ProductBound SingularValues product_bound singular_values"
     ),
     "diagnostics.quantities.step_jacobians": "StepJacobians step_jacobians",
+    "diagnostics.quantities.timeline": "Course Timeline",
     "diagnostics.quantities.timescales": (
         "MemoryTimescales effective_memory gradient_timescale memory_timescales"
     ),
