@@ -62,7 +62,8 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report",
         help="make the report again from its JSON",
-        description="Make a report from the JSON that Report.to_json or --json wrote.",
+        description="Make a report from the JSON that Report.to_json or --json wrote, or from the "
+        "JSON lines of a Monitor.",
     )
     report.add_argument("run", metavar="RUN.json")
     for command in (demo, report):
@@ -137,7 +138,10 @@ def _demo(options: argparse.Namespace) -> "Report":
 def _load(options: argparse.Namespace) -> "Report":
     from diagnostics.report import load_report
 
-    return load_report(options.run)
+    report = load_report(options.run)
+    if "skipped" in report.settings:  # lines of a monitor's file
+        print(f"diagnostics: {options.run}: {report.settings['skipped']}", file=sys.stderr)
+    return report
 
 
 if __name__ == "__main__":

@@ -104,6 +104,7 @@ def _course(run: Run, steps: dict[str, Any]) -> Course:
         steps=steps["number"],
         measured=np.array([row["step"] for row in run.rows], np.int64),
         update_names=names,
+        breaks=np.array(sorted({alarm["step"] for alarm in run.alarms}), np.int64),
         update_ratio=np.array([[_number(ratio, n) for n in names] for ratio in ratios])
         .reshape(len(ratios), len(names)),
     )  # fmt: skip

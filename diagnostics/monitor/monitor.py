@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 
 import minirnn
-from diagnostics.machine import machine
 from diagnostics.measuring import LEVELS, place_table, subject_name
 from diagnostics.monitor.account import report_of_run
 from diagnostics.monitor.alarms import (
@@ -24,8 +23,9 @@ from diagnostics.monitor.alarms import (
 )
 from diagnostics.monitor.board import Board
 from diagnostics.monitor.history import History, checked_clip, loss_of
-from diagnostics.monitor.journal import Journal, Line, Run, read_run
+from diagnostics.monitor.journal import Line, Run
 from diagnostics.monitor.measure import Effort, measure, shortened
+from diagnostics.monitor.opening import head_of, opened
 from diagnostics.monitor.sight import Sight, written
 from diagnostics.quantities.base import encode
 from diagnostics.quantities.update_ratio import update_ratio
@@ -100,10 +100,9 @@ class Monitor:
             )
         self.model, self.every = model, int(every)
         self._effort = Effort(level, seed)
-        head = _head(model, every, level, window)
-        self._run, self._journal = Run(keep=int(keep)), None
-        if path is not None:
-            self._journal = _opened(path, head, resume, self._run)
+        head = head_of(model, every, level, window)
+        self._run = Run(keep=int(keep))
+        self._journal = None if path is None else opened(path, head, resume, self._run)
         self._next = self._run.next_step if start is None else int(start)
         self._write({"kind": "resume", "step": self._next} if self._run.head else head)
         self._board = None if tensorboard is None else Board(tensorboard)
@@ -198,7 +197,9 @@ class Monitor:
         self._finalizer = weakref.finalize(self, self._sight.close)
         self._finalizer.atexit = False
         self._before = {
-            k: p.numpy().copy() for k, p in self.model.named_parameters() if p.requires_grad
+            k: (p.numpy().copy(), p.version)
+            for k, p in self.model.named_parameters()
+            if p.requires_grad
         }
 
     def _put_down(self) -> None:
@@ -238,12 +239,14 @@ class Monitor:
         return layers
 
     def _updates(self, parameters: dict[str, Any]) -> dict[str, Any] | None:
-        """Ratios of the update since the last step; None if nothing was written."""
-        now = {k: p.numpy() for k, p in parameters.items() if k in self._before}
-        before = {k: self._before[k] for k in now}
-        if all(np.array_equal(before[k], a) for k, a in now.items()):
+        """Ratios of the update since the last step; None if nothing was written.
+
+        An update too small to change a bit is one, of ratio 0.
+        """
+        now = {k: p for k, p in parameters.items() if k in self._before}
+        if all(p.version == self._before[k][1] for k, p in now.items()):
             return None
-        found = update_ratio(before, now)
+        found = update_ratio({k: self._before[k][0] for k in now}, now)
         return dict(zip(found.names, shortened(found.value), strict=True))
 
     def _look_out(self, layers: dict[str, Any]) -> bool:
@@ -269,47 +272,3 @@ class Monitor:
         self._run.take(line)
         if self._journal is not None:
             self._journal.append(line)
-
-
-def _head(model: Any, every: int, level: str, window: int) -> Line:
-    """Describe a run.  Model and layers have to be the same for a file to be one run's."""
-    layers = {
-        name or type(layer).__name__: {
-            "cell": layer.cell.name,
-            "input_size": layer.input_size,
-            "hidden_size": layer.hidden_size,
-            "num_layers": layer.num_layers,
-            "directions": layer.directions,
-        }
-        for name, layer in recurrent_layers(model).items()
-    }
-    return {
-        "kind": "run",
-        "model": type(model).__name__,
-        "layers": layers,
-        "every": int(every),
-        "level": level,
-        "window": int(window),
-        "machine": machine(),
-    }
-
-
-def _opened(path: str | os.PathLike[str], head: Line, resume: bool, run: Run) -> Journal:
-    """Open the journal; run takes the lines that it holds already."""
-    journal = Journal(path)
-    if not journal.path.exists() or not journal.path.stat().st_size:
-        return journal
-    if not resume:
-        raise FileExistsError(
-            f"Monitor: {path} exists already; pass resume=True to append to the run that it "
-            "holds, or another path"
-        )
-    read_run(path, run)
-    for name in ("model", "layers"):
-        if run.head.get(name, head[name]) != head[name]:
-            raise ValueError(
-                f"Monitor: {path} is of another run: its {name} {run.head[name]} is not "
-                f"{head[name]}; pass another path"
-            )
-    journal.mend()
-    return journal

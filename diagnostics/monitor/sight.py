@@ -84,8 +84,7 @@ class Sight:
 
     def glance(self, name: str) -> Glance | None:
         """Return the last call that a backward pass went through, of training if there is one."""
-        known = [g for g in self._calls[name] if g.has_gradients]
-        return max(known, key=lambda g: (g.training, known.index(g)), default=None)
+        return _best(self._calls[name])
 
     def _through(self, name: str, layer: Any) -> Callable[..., Any]:
         # Not a method: a tap that is left behind is not to keep the monitor alive.
@@ -106,12 +105,16 @@ class Sight:
         return through
 
 
+def _best(calls: list[Glance]) -> Glance | None:
+    """Choose the last call that a backward pass went through, of training if there is one."""
+    known = [g for g in calls if g.has_gradients]
+    return next((g for g in reversed(known) if g.training), known[-1] if known else None)
+
+
 def _forget_old(calls: list[Glance]) -> None:
-    """Keep the last call with gradients, and some that may still get theirs."""
-    old = calls[:-MOST]
-    del calls[:-MOST]
-    last = [g for g in old if g.has_gradients][-1:]
-    calls[:0] = last
+    """Keep the last calls, which may still get their gradients, and the best of those before."""
+    best = _best(calls[:-MOST])
+    calls[:-MOST] = [] if best is None else [best]
 
 
 def written(parameters: dict[str, Any], before: dict[int, int], after: dict[int, int]) -> list[str]:

@@ -14,7 +14,8 @@ class Course(Quantity):
 
     value: the last finite loss.  loss: (N,), by step, NaN where none was given.  steps: (N,),
     numbers of those steps.  measured: (M,), numbers of the measured ones.  update_names: of the P
-    parameters; update_ratio: (M, P), ||change|| / ||value||, NaN where there is none.
+    parameters; update_ratio: (M, P), ||change|| / ||value||, NaN where there is none.  breaks:
+    steps at which something broke first.
     """
 
     loss: Floats
@@ -22,6 +23,7 @@ class Course(Quantity):
     measured: NDArray
     update_names: list[str]
     update_ratio: Floats
+    breaks: NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
