@@ -8,7 +8,6 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "diagnostics.calibration": "calibrate",
     "diagnostics.diagnosis": "diagnose",
     "diagnostics.monitor.monitor": "Monitor",
     "diagnostics.quantities.base": "Cost Quantity",
@@ -41,6 +40,7 @@ _HOME = {
     "diagnostics.quantities.update_ratio": "UpdateRatio update_ratio",
     "diagnostics.report": "Report Subject load_report",
     "diagnostics.rules": "Verdict",
+    "diagnostics.zoo": "calibrate",
 }
 _NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 

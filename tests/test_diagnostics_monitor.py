@@ -150,6 +150,19 @@ def test_two_monitors_on_one_model_do_not_disturb_each_other():
     assert first.rows[-1]["layers"] == second.rows[-1]["layers"]
 
 
+def test_a_layer_with_a_forward_of_its_own_is_seen_through_it():
+    class Twice(minirnn.LSTM):
+        def forward(self, x, scale):
+            output, state = super().forward(x * scale)
+            return super().forward(output, state)[0]
+
+    layer = Twice(8, 8, seed=0)
+    monitor = dg.Monitor(layer, every=1)
+    layer(np.ones((4, 2, 8), np.float32), scale=np.float32(0.5)).sum().backward()
+    monitor.step()
+    assert monitor.rows[0]["missing"] == [] and list(monitor.rows[0]["layers"]) == ["Twice"]
+
+
 def test_a_layer_that_a_step_does_not_reach_is_named():
     net = Net()
     net.unused = minirnn.GRU(3, 4)

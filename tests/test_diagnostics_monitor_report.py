@@ -250,5 +250,5 @@ def test_without_tensorboardx_it_is_said_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     net = Net()
     with pytest.raises(ImportError, match=r"pip install 'minirnn\[tensorboard\]'"):
-        dg.Monitor(net, tensorboard=tmp_path)
-    assert "forward" not in vars(net.rnn)
+        dg.Monitor(net, path=tmp_path / "run.jsonl", tensorboard=tmp_path)
+    assert "forward" not in vars(net.rnn) and list(tmp_path.iterdir()) == []

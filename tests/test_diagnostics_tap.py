@@ -20,9 +20,9 @@ def layer():
 
 
 def counting(calls, name):
-    def through(forward, *given):
+    def through(forward, *given, **named):
         calls.append(name)
-        return forward(*given)
+        return forward(*given, **named)
 
     return through
 

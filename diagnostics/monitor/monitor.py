@@ -104,8 +104,8 @@ class Monitor:
         self._run = Run(keep=int(keep))
         self._journal = None if path is None else opened(path, head, resume, self._run)
         self._next = self._run.next_step if start is None else int(start)
-        self._write({"kind": "resume", "step": self._next} if self._run.head else head)
         self._board = None if tensorboard is None else Board(tensorboard)
+        self._write({"kind": "resume", "step": self._next} if self._run.head else head)
         self._lookout = Lookout()
         self._history = History(self._next)
         self._closed = False

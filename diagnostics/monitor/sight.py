@@ -90,19 +90,32 @@ class Sight:
         # Not a method: a tap that is left behind is not to keep the monitor alive.
         calls, parameters, look = self._calls[name], self._parameters, self._look
 
-        def through(forward: Any, *given: Any) -> Any:
+        def through(forward: Any, *given: Any, **named: Any) -> Any:
             with minirnn.watch(layer) as seen:
-                made = forward(*given)
-            if made[0].requires_grad and seen.calls:
-                kept = look(layer, seen.calls[-1], given[3])
+                made = forward(*given, **named)
+            if _on_tape(made) and seen.calls:
+                kept = look(layer, seen.calls[-1], _start(*given, **named))
                 if kept:
-                    calls.append(
-                        Glance(kept, layer.training, {id(p): p.version for p in parameters})
-                    )
+                    versions = {id(p): p.version for p in parameters}
+                    calls.append(Glance(kept, layer.training, versions))
                     _forget_old(calls)
             return made
 
         return through
+
+
+def _on_tape(made: Any) -> bool:
+    """Whether a backward pass may come through what a layer returned."""
+    if isinstance(made, tuple | list):
+        return any(map(_on_tape, made))
+    return bool(getattr(made, "requires_grad", False))
+
+
+def _start(
+    x: Any = None, state: Any = None, lengths: Any = None, start: int = 0, *rest: Any, **named: Any
+) -> int:
+    """Read the argument start of a layer's ``forward``."""
+    return start
 
 
 def _best(calls: list[Glance]) -> Glance | None:

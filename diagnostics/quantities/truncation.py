@@ -94,7 +94,7 @@ def truncated(layers: dict[str, Any], length: int) -> Iterator[None]:
 
 
 def _tap(layer: Any, forward: Any) -> Tap:
-    return Tap(layer, lambda _, *given: forward(*given))
+    return Tap(layer, lambda _, *given, **named: forward(*given, **named))
 
 
 def _whole_gradient(

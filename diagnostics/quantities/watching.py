@@ -87,8 +87,8 @@ class Call:
 class Tap:
     """Stands before a layer's forward pass until it is removed.
 
-    through(forward, x, state, lengths, start, embedding) is called in its place.  Taps nest, and
-    may be removed in any order.  A copy or pickle of the layer has none.
+    through(forward, ...), with what the layer was called with, is called in its place.  Taps nest,
+    and may be removed in any order.  A copy or pickle of the layer has none.
     """
 
     def __init__(self, layer: Any, through: Callable[..., Any]) -> None:
@@ -98,13 +98,11 @@ class Tap:
         self._open = True
         layer.forward = self
 
-    def __call__(
-        self, x: Any, state: Any = None, lengths: Any = None, start: int = 0, embedding: Any = None
-    ) -> Any:
+    def __call__(self, *given: Any, **named: Any) -> Any:
         """Run the layer, given what its ``forward`` takes."""
         if not self._open:
-            return self.__wrapped__(x, state, lengths, start, embedding)
-        return self._through(self.__wrapped__, x, state, lengths, start, embedding)
+            return self.__wrapped__(*given, **named)
+        return self._through(self.__wrapped__, *given, **named)
 
     def remove(self) -> None:
         """Let calls pass; take the tap away when no other stands before it."""
@@ -130,7 +128,12 @@ def calls_of(layer: Any) -> Iterator[list[Call]]:
     calls: list[Call] = []
 
     def collecting(
-        forward: Any, x: Any, state: Any, lengths: Any, start: int, embedding: Any
+        forward: Any,
+        x: Any,
+        state: Any = None,
+        lengths: Any = None,
+        start: int = 0,
+        embedding: Any = None,
     ) -> Any:
         output, final = forward(x, state, lengths, start, embedding)
         states = list(final) if isinstance(final, tuple) else [final]

@@ -3,7 +3,8 @@
 import pytest
 
 import minirnn
-from diagnostics.calibration import Grid, calibrate, table
+from diagnostics.calibration import table
+from diagnostics.zoo import Grid, calibrate
 from tests.test_diagnostics_numerics import identities_hold
 
 pytestmark = pytest.mark.conformance
