@@ -60,6 +60,8 @@ class Effort:
                 if self.reaches("standard"):
                     kept[place].operands = dict(record.operands)
                     kept[place].found = _forward(layer, call, place, start, self)
+                else:
+                    kept[place].found = {"decay_rate": rate_from_the_end(record, self.seed)}
         return kept
 
 
@@ -82,12 +84,7 @@ def measure(layer: Any, kept: Kept, place: Place, effort: Effort) -> dict[str, A
     found["numeric_health"] = health_of_record(kept, kept, delta, gate_grads=doubtful)
     found |= kept.found
     if effort.reaches("standard"):
-        flops = sweep_flops(layer, kept.record, *place)
-        gain = lag_gain_of_record(kept.record, SOURCES, seed=effort.seed, flops=flops)
-        found |= {"lag_gain": gain, "decay_rate": decay_rate(gain)}
-        found["credit"] = _credit(layer, kept, flops)
-    else:
-        found["decay_rate"] = rate_from_the_end(kept.record, effort.seed)
+        found["credit"] = _credit(layer, kept, sweep_flops(layer, kept.record, *place))
     return {
         "flow": {
             "joint": shortened(row_medians(together, inside)),
@@ -157,7 +154,10 @@ def _forward(
     record, flops = call[place], sweep_flops(layer, call[place], *place)
     share = kept_share(layer, call, *place, start)
     source = source_of_record("Monitor", record, flops)
+    gain = lag_gain_of_record(record, SOURCES, seed=effort.seed, flops=flops)
     found: dict[str, Quantity] = {
+        "lag_gain": gain,
+        "decay_rate": decay_rate(gain),
         "gate_statistics": statistics_of_record(record, share),
         "memory_timescales": timescales_of_share(share),
         "linearisation": linearisation_of_source(source, blocks_of(layer, *place)),
