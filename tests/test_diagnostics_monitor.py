@@ -329,6 +329,18 @@ def test_the_first_nan_is_found_in_step_time_sequence_and_unit(caplog):
     assert verdict.level == "fail" and "first at training step 2" in verdict.evidence
 
 
+def test_the_first_nan_is_that_of_the_lowest_level_whatever_comes_first_in_time():
+    """The reverse direction of the upper level has it at its own step 2, which comes earlier."""
+    net = Net(num_layers=2, bidirectional=True)
+    monitor = dg.Monitor(net, every=1)
+    ((x, _, _),) = batches(1)
+    x[9, 3, 1] = np.nan
+    net(x).sum().backward()
+    monitor.step()
+    where = monitor.first_break.where
+    assert (where["layer"], where["where"], where["step"]) == ("rnn, level 0, forward", "inputs", 9)
+
+
 def test_a_gradient_that_breaks_between_measured_steps_is_found_by_gate_and_unit():
     net = Net()
     monitor = dg.Monitor(net, every=100)
@@ -430,3 +442,17 @@ def test_the_ring_keeps_so_many_rows():
     report = monitor.report()
     assert report["training run", "course"].steps.tolist() == [4, 5, 6]
     assert len(report["rnn", "timeline"].steps) == 3
+
+
+def test_a_gradient_that_overflows_on_its_way_back_is_found_at_its_row():
+    """h = 1e13 h in float32: after three steps back 1e39 is infinite, at row T - 3."""
+    layer = minirnn.Recurrent(linear, 1, 2)
+    for name, parameter in layer.named_parameters():
+        eye = 1e13 * np.eye(2) if name == "weight_hh_l0" else np.zeros(parameter.shape)
+        parameter.assign(eye.astype(np.float32))
+    monitor = dg.Monitor(layer, every=1)
+    layer(np.zeros((6, 4, 1), np.float32))[0][-1].sum().backward()
+    monitor.step()
+    where = monitor.first_break.where
+    assert (where["pass"], where["kind"], where["where"]) == ("backward", "inf", "delta")
+    assert (where["name"], where["step"]) == ("h", 3)

@@ -1,7 +1,9 @@
 """What a monitor's report says: rules over the window, the timeline, its picture, TensorBoard."""
 
 import struct
+import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -252,3 +254,27 @@ def test_without_tensorboardx_it_is_said_how_to_get_it(monkeypatch, tmp_path):
     with pytest.raises(ImportError, match=r"pip install 'minirnn\[tensorboard\]'"):
         dg.Monitor(net, path=tmp_path / "run.jsonl", tensorboard=tmp_path)
     assert "forward" not in vars(net.rnn) and list(tmp_path.iterdir()) == []
+
+
+def test_the_example_of_the_docstring_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = dg.Monitor.__doc__.split("::\n")[1].split("    Parameters\n")[0]
+    model = minirnn.Sequential(minirnn.LSTM(5, 8, seed=0), minirnn.Linear(8, 3, seed=1))
+    names = {
+        "dg": dg, "minirnn": minirnn, "model": model,
+        "optimizer": minirnn.Adam(model.parameters()),
+        "batches": [(np.ones((4, 2, 5), np.float32), np.zeros((4, 2), np.int64))] * 3,
+    }  # fmt: skip
+    exec(compile(textwrap.dedent(lines), "Monitor", "exec"), names)
+    assert capsys.readouterr().out.startswith("How the training of Sequential went")
+    assert dg.load_report("run.jsonl").json() == names["monitor"].report().json()
+
+
+def test_a_monitor_needs_none_of_the_reports_libraries():
+    code = (
+        "import sys, diagnostics as dg, minirnn\n"
+        "dg.Monitor(minirnn.LSTM(2, 3)).report()\n"
+        "print(sorted({'matplotlib', 'jinja2', 'rich', 'tensorboardX'} & set(sys.modules)))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

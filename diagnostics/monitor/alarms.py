@@ -1,6 +1,7 @@
 """Which step of a training run broke first, and where: numbers not finite, a norm that explodes."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,13 +59,27 @@ class Lookout:
 
 
 def place_in_layers(layers: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return the first place that is not finite in a row's layers, forward before backward."""
-    for way in ("forward", "backward"):
-        for name, layer in layers.items():
-            for event in layer["quantities"]["numeric_health"]["events"]:
-                if event["pass"] == way and event["kind"] in ("nan", "inf"):
-                    return {"layer": name, **event}
-    return {}
+    """Return the first place that is not finite in a row's layers, forward before backward.
+
+    Forward from the lowest level up and from the first step on, backward the other way round.
+    """
+    found = [
+        (_processed(event, layer["place"]), {"layer": name, **event})
+        for name, layer in layers.items()
+        for event in layer["quantities"]["numeric_health"]["events"]
+        if event["kind"] in ("nan", "inf")
+    ]
+    return min(found, key=lambda item: item[0])[1] if found else {}
+
+
+def _processed(event: dict[str, Any], place: Sequence[int]) -> tuple[int, ...]:
+    """When an event happened, as a key to sort by.  place: layer, level, direction."""
+    order = ("inputs", "gates", "states", "delta", "gate_grads").index(event["where"])
+    if event["pass"] == "forward":
+        return (0, *place, event["step"], order)
+    # A gate's step t leads to row t + 1 of delta.
+    row = event["step"] + (event["where"] == "gate_grads")
+    return (1, *(-i for i in place), -row, order)
 
 
 def place_in_parameters(model: Any) -> dict[str, Any]:

@@ -216,7 +216,7 @@ class Monitor:
             info = minirnn.clip_grad_norm(list(parameters.values()), np.inf)
             self._history.amend(info.norm, info.nonfinite)
         with np.errstate(all="ignore"):
-            for name, layer in recurrent_layers(self.model).items():
+            for index, (name, layer) in enumerate(recurrent_layers(self.model).items()):
                 title = name or type(layer).__name__
                 glance = sight.glance(name)
                 if glance is None:
@@ -224,7 +224,7 @@ class Monitor:
                     continue
                 for place, kept in reversed(glance.kept.items()):
                     row = measure(layer, kept, place, self._effort)
-                    row["about"] = place_table(layer, *place)
+                    row |= {"place": [index, *place], "about": place_table(layer, *place)}
                     layers[subject_name(title, layer, *place)] = row
                 if hasattr(clip, "versions"):
                     changed = written(parameters, glance.versions, clip.versions)
