@@ -145,6 +145,17 @@ def watch(results: Results) -> Iterator[Row]:
         yield Row(label(e), e["threads"], e["over_plain"], must, False, shown, bound)
 
 
+def monitor(results: Results) -> Iterator[Row]:
+    """Yield what a Monitor costs a training loop, and what one watched step does."""
+    for e in results.select("monitor", library="minirnn measured"):
+        shown = (
+            f"{e['averaged'] - 1:+.1%} (a watched step {e['over_plain']:.2f} x a plain one, "
+            f"{e['more_ms']:.3g} ms more; any other {e['call_us']:.1f} us)"
+        )
+        bound = "what looks at every state and gate once, in NumPy; one more sweep; one JSON line"
+        yield Row(label(e), e["threads"], e["averaged"], 1.05, False, shown, bound)
+
+
 def tape(results: Results) -> Iterator[Row]:
     """Yield a node of the tape beside HIPS autograd and PyTorch."""
     for e in results.select("tape", library="minirnn"):
@@ -229,6 +240,7 @@ TARGETS = (
     Target("text model, end to end, beside PyTorch", "1.5 x", text),
     Target("one inference step, B=1, beside `LSTMCell`", "5 x at H=128, 3 x at H=256", single_step),
     Target("`watch`: gradients of every state", "+3 % for H >= 256, +8 % below", watch),
+    Target("Monitor, cheap tier, every 50 steps", "+5 %", monitor),
     Target("a node of the tape", "a quarter of HIPS autograd's time, 1.5 of PyTorch's", tape),
     Target("first training step of a process", "1 s cached, 3 s for a new cell", first_step),
     Target("growth of memory, T*B*H >= 1e6", "at most PyTorch's", memory),

@@ -8,8 +8,8 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "diagnostics.calibration": "calibrate",
     "diagnostics.diagnosis": "diagnose",
+    "diagnostics.monitor.monitor": "Monitor",
     "diagnostics.others.torch_layers": "load_torch",
     "diagnostics.quantities.base": "Cost Quantity",
     "diagnostics.quantities.clip_effect": (
@@ -33,6 +33,7 @@ _HOME = {
         "ProductBound SingularValues product_bound singular_values"
     ),
     "diagnostics.quantities.step_jacobians": "StepJacobians step_jacobians",
+    "diagnostics.quantities.timeline": "Course Timeline",
     "diagnostics.quantities.timescales": (
         "MemoryTimescales effective_memory gradient_timescale memory_timescales"
     ),
@@ -40,6 +41,7 @@ _HOME = {
     "diagnostics.quantities.update_ratio": "UpdateRatio update_ratio",
     "diagnostics.report": "Report Subject load_report",
     "diagnostics.rules": "Verdict",
+    "diagnostics.zoo": "calibrate",
 }
 _NAMES = {name: home for home, names in _HOME.items() for name in names.split()}
 

@@ -65,8 +65,8 @@ def parser() -> argparse.ArgumentParser:
     report = commands.add_parser(
         "report",
         help="make the report again from its JSON, or of a PyTorch module from its weights",
-        description="Make a report from the JSON that Report.to_json or --json wrote, or diagnose "
-        "an LSTM, GRU or RNN of PyTorch.",
+        description="Make a report from the JSON that Report.to_json or --json wrote, or from the "
+        "JSON lines of a Monitor, or diagnose an LSTM, GRU or RNN of PyTorch.",
     )
     source = report.add_mutually_exclusive_group(required=True)
     source.add_argument("run", metavar="RUN.json", nargs="?", help="what to_json or --json wrote")
@@ -153,7 +153,10 @@ def _report(options: argparse.Namespace) -> "Report":
         return report_of_torch(options)
     from diagnostics.report import load_report
 
-    return load_report(options.run)
+    report = load_report(options.run)
+    if "skipped" in report.settings:  # lines of a monitor's file
+        print(f"diagnostics: {options.run}: {report.settings['skipped']}", file=sys.stderr)
+    return report
 
 
 if __name__ == "__main__":

@@ -15,8 +15,16 @@ def machine() -> dict[str, str]:
         "threads": str(minirnn.get_num_threads()),
         "Python": platform.python_version(),
         "minirnn": minirnn.__version__,
-        **{name: metadata.version(name) for name in ("numpy", "numba", "matplotlib")},
+        **{name: v for name in ("numpy", "numba", "matplotlib") if (v := _version(name))},
     }
+
+
+def _version(name: str) -> str:
+    """Return the version of a package, empty where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _processor() -> str:

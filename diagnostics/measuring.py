@@ -87,7 +87,7 @@ def findings_of_layer(
     for level in reversed(range(layer.num_layers)):
         for direction in range(layer.directions):
             subject = subject_name(name, layer, level, direction)
-            findings = Findings(subject, _table(layer, level, direction))
+            findings = Findings(subject, place_table(layer, level, direction))
             place = _Place(layer, record, level, direction, call.start)
             _measure(findings, place, entering.get((level, direction)), effort)
             made.append(findings)
@@ -283,7 +283,8 @@ def _steps(record: Any) -> int:
     return rows if record.lengths is None else int(np.max(record.lengths, initial=0))
 
 
-def _table(layer: Any, level: int, direction: int) -> dict[str, str]:
+def place_table(layer: Any, level: int, direction: int) -> dict[str, str]:
+    """Say what a subject is: the layer, its sizes, the level and the direction."""
     place = f"level {level} of {layer.num_layers}" if layer.num_layers > 1 else "its only level"
     way = ("reverse" if direction else "forward") + " direction"
     return {

@@ -99,7 +99,12 @@ class Report:
 
 
 def load_report(path: str | PathLike[str]) -> Report:
-    """Read a report that `Report.to_json` wrote."""
+    """Read a report that `Report.to_json` wrote, or make one from the file of a `Monitor`."""
+    from diagnostics.monitor.account import report_of_file  # which stands above this module
+    from diagnostics.monitor.journal import is_journal
+
+    if is_journal(path):
+        return report_of_file(path)
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
@@ -135,11 +140,12 @@ def from_dict(document: Any, source: str) -> Report:
 
 
 def _subject(item: dict[str, Any]) -> Subject:
-    quantities = {name: _quantity(name, q) for name, q in item["quantities"].items()}
+    quantities = {name: quantity_from(name, q) for name, q in item["quantities"].items()}
     return Subject(item["name"], quantities, item["settings"])
 
 
-def _quantity(name: str, item: dict[str, Any]) -> Quantity:
+def quantity_from(name: str, item: dict[str, Any]) -> Quantity:
+    """Make the quantity that a report knows by this name from what its JSON holds."""
     kind = QUANTITIES[name]
     names = {f.name for f in dataclasses.fields(kind)}
     fields: dict[str, Any] = {key: decode(value) for key, value in item.items() if key in names}

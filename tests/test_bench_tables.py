@@ -157,6 +157,19 @@ def test_what_must_be_small_is_met_when_it_is_small(found):
     assert not next(targets.watch(found(plain, dear))).met
 
 
+def test_the_monitor_may_cost_five_percent_of_a_loop_and_a_watched_step_is_told_of(found):
+    sizes = {k: v for k, v in LARGE.items() if k != "dtype"}
+    facts = {**sizes, "over_plain": 3.0, "more_ms": 4.321, "call_us": 5.04}
+    plain = entry("monitor", "minirnn", 1.0, **facts, averaged=1.04)
+    cheap = entry("monitor", "minirnn measured", 3.0, **facts, averaged=1.04)
+    dear = entry("monitor", "minirnn measured", 3.0, **facts, averaged=1.06)
+    (row,) = targets.monitor(found(plain, cheap))
+    assert row.met and row.shown == (
+        "+4.0% (a watched step 3.00 x a plain one, 4.32 ms more; any other 5.0 us)"
+    )
+    assert not next(targets.monitor(found(plain, dear))).met
+
+
 def test_a_library_that_is_missing_is_shown_and_the_rest_stands(found):
     text = tables.readme(found(training("minirnn", 150.0), training("torch", 100.0)))
     (line,) = [line for line in text.splitlines() if line.startswith("| lstm 50, 64")]

@@ -176,6 +176,35 @@ def test_clip_info_is_a_float_that_knows_more():
         assert isinstance(twin, ClipInfo) and repr(twin) == repr(info)
 
 
+def test_clipping_values_turns_the_gradient_and_clipping_the_norm_does_not():
+    """(3, 4) cut at 1 becomes (1, 1): the cosine is 7 / (5 sqrt 2)."""
+    assert clip_grad_value(parameters([3.0], [4.0]), 1.0).cosine == pytest.approx(
+        7 / (5 * math.sqrt(2)), rel=1e-14
+    )
+    assert clip_grad_norm(parameters([3.0], [4.0]), 1.0).cosine == 1.0
+    assert clip_grad_value(parameters([3.0], [4.0]), 5.0).cosine == 1.0  # nothing was cut
+    huge = parameters([3e200], [4e200])
+    assert clip_grad_value(huge, 1e200).cosine == pytest.approx(7 / (5 * math.sqrt(2)), rel=1e-14)
+
+
+@pytest.mark.parametrize("clip", [clip_grad_norm, clip_grad_value])
+def test_nothing_left_has_no_direction(clip):
+    assert math.isnan(clip(parameters([3.0, 4.0]), 0.0).cosine)
+
+
+@pytest.mark.parametrize("limit", [0.1, 100.0, math.nan])
+def test_clip_info_tells_whether_a_parameter_was_written_before(limit):
+    params = parameters([3.0, 4.0])
+    if math.isnan(limit):
+        params[0].grad = np.array([math.nan, 1.0])
+        limit = 1.0
+    first, again = clip_grad_norm(params, limit), clip_grad_norm(params, limit)
+    params[0].assign(np.zeros(2))
+    later = clip_grad_value(params, limit)
+    assert first.versions == again.versions and list(first.versions) == [id(params[0])]
+    assert later.versions != first.versions
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 
 from diagnostics.numbers import short, spelled
-from diagnostics.page import pictures_of_flow, pictures_of_training
+from diagnostics.page import pictures_of_flow, pictures_of_timeline, pictures_of_training
 from diagnostics.page.picture import Picture
 from diagnostics.report import Report
 from diagnostics.rules import (
@@ -26,6 +26,7 @@ from diagnostics.text import by_severity, tally
 PICTURES = (
     pictures_of_flow.lag_gain,
     pictures_of_flow.gradient_flow,
+    pictures_of_timeline.timeline,
     pictures_of_training.heat_map,
     pictures_of_training.clipping,
     pictures_of_training.loss,

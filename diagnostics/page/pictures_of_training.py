@@ -101,8 +101,12 @@ def clipping(report: Report) -> Picture | None:
             axes.set_ylabel(label)
         handles, labels = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=3)
-        columns = ("run", "P50", "P90", "P99", "clipped", "not finite", "loss on unseen text")
+        columns: tuple[str, ...] = (
+            "run", "P50", "P90", "P99", "clipped", "not finite", "loss on unseen text",
+        )  # fmt: skip
         rows = [_clip_numbers(subject) for subject in measured]
+        if not having(subjects, "training"):
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
         svg = inline(figure, "clipping", "What clipping did", spoken(columns, rows))
     return Picture(
         name="clipping",

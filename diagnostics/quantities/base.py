@@ -51,13 +51,10 @@ UNSAVED = {"unsaved": True}  # metadata of a field that JSON leaves out: large a
 def encode(value: Any) -> Any:
     """Turn a quantity's field into what strict JSON holds; non-finite floats become strings."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            f.name: encode(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-            if "unsaved" not in f.metadata
-        }
+        return {f.name: encode(getattr(value, f.name)) for f in saved_fields(value)}
     if isinstance(value, np.ndarray | np.generic):
-        return encode(value.tolist())
+        plain = value.dtype.kind in "iub" or (value.dtype.kind == "f" and np.isfinite(value).all())
+        return value.tolist() if plain else encode(value.tolist())
     if isinstance(value, dict):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -65,6 +62,11 @@ def encode(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def saved_fields(value: Any) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a quantity that JSON holds."""
+    return [f for f in dataclasses.fields(value) if "unsaved" not in f.metadata]
 
 
 def decode(value: Any) -> Any:

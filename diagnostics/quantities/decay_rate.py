@@ -31,7 +31,7 @@ def rate_of(gain: Floats, floor: float = 0.0) -> float:
     of the dtype) or not finite are left out; if fewer than two remain, the rate is 0 where
     everything vanished, inf where it overflowed, and NaN where there is nothing to judge.
     """
-    first = _first_lag(len(gain) - 1)
+    first = first_lag(len(gain) - 1)
     tail = gain[first:]
     usable = np.isfinite(tail) & (tail > floor)
     if usable.sum() >= 2:
@@ -53,20 +53,23 @@ def decay_rate(gain: LagGain) -> DecayRate:
     return DecayRate(
         value=rho,
         ci=ci,
-        horizon=math.log(HORIZON_GAIN) / math.log(rho) if 0 < rho < 1 else _horizon_limit(rho),
-        lags=(_first_lag(last), last),
+        horizon=horizon_of(rho),
+        lags=(first_lag(last), last),
         how=(
-            f"exp of the slope of log G over lags {_first_lag(last)} to {last} (median of the "
+            f"exp of the slope of log G over lags {first_lag(last)} to {last} (median of the "
             "slopes between lags half that range apart); interval: bootstrap over sequences"
         ),
         cost=gain.cost,
     )
 
 
-def _first_lag(last: int) -> int:
-    """First lag of the fit: the second half of the lags, but at least two of them."""
+def first_lag(last: int) -> int:
+    """Return the first lag of the fit: the second half of the lags, but at least two of them."""
     return max(0, min((last + 1) // 2, last - 1))
 
 
-def _horizon_limit(rho: float) -> float:
+def horizon_of(rho: float) -> float:
+    """Return the lag at which rho^k = 1e-3: inf for rho >= 1, 0 for 0, NaN for NaN."""
+    if 0 < rho < 1:
+        return math.log(HORIZON_GAIN) / math.log(rho)
     return 0.0 if rho == 0 else float("inf") if rho >= 1 else float("nan")

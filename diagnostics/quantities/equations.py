@@ -4,6 +4,7 @@ Random numbers tell structure from coincidence: two gates that are both 1/2 on s
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,19 +24,21 @@ class Structure:
     tanh, relu, or "" where there is none.  gates: the names that have one of their own; a block
     that goes into a gate's sum shares the gate's.  held: where those activations stand in the
     order in which the equations are run.  keepers: gate -> "open" or "closed", for each gate that
-    alone decides how much of itself a unit of some state keeps.  stops: whether the equations
-    hide a dependence from derivatives.
+    alone decides how much of itself a unit of some state keeps.  kept_by: state -> such a gate.
+    stops: whether the equations hide a dependence from derivatives.
     """
 
     activations: dict[str, str]
     gates: tuple[str, ...]
     held: frozenset[int]
     keepers: dict[str, str]
+    kept_by: dict[str, str]
     stops: bool
 
 
+@lru_cache(maxsize=256)
 def structure_of(cell: Any, seed: int = 0) -> Structure:
-    """Run a cell's equations on random numbers."""
+    """Run a cell's equations on random numbers, once for every cell."""
     rng = np.random.default_rng(seed)
     modules = max((len(numbers) for numbers in cell.constants.values()), default=1)
     units = 4 * modules
@@ -61,11 +64,14 @@ def structure_of(cell: Any, seed: int = 0) -> Structure:
     held = frozenset(i for i, first in enumerate(trace.first) if first in places.values())
     again = Trace(held)
     keepers: dict[str, str] = {}
+    kept_by: dict[str, str] = {}
     for state, value in zip(cell.state, run(cell, again, given), strict=True):
         share = share_of(value, state, (ROWS, units))
         if share.any():
-            keepers |= _keepers(share, {k: again.activations[p][1] for k, p in own.items()})
-    return Structure(names, tuple(own), held, keepers, trace.stopped)
+            found = _keepers(share, {k: again.activations[p][1] for k, p in own.items()})
+            kept_by |= dict.fromkeys([state] if found else [], next(iter(found), ""))
+            keepers |= found
+    return Structure(names, tuple(own), held, keepers, kept_by, trace.stopped)
 
 
 def run(cell: Any, trace: Trace, given: dict[str, Any]) -> tuple[Any, ...]:

@@ -116,12 +116,14 @@ def _sums(a: Any, activation: str, share: KeptShare) -> Floats:
     """Sum left, right, value and slope over the pieces of the batch.  (T, B, H) to (4, N, H)."""
     low, high = ENDS[activation]
     inside = share.piece >= 0
-    exact = a[inside].astype(np.float64)
+    rows = a.reshape(-1, a.shape[2]) if inside.all() else a[inside]
+    exact = rows.astype(np.float64)
     left = exact <= low if activation == "relu" else exact < low
+    counted = (left, exact > high, exact, slope_of(activation, exact))
+    if len(share.steps) == 1:
+        return np.stack([each.astype(np.float64).sum(axis=0) for each in counted])[:, None]
     found = np.zeros((4, len(share.steps), a.shape[2]))
-    for sums, each in zip(
-        found, (left, exact > high, exact, slope_of(activation, exact)), strict=True
-    ):
+    for sums, each in zip(found, counted, strict=True):
         np.add.at(sums, share.piece[inside], each)
     return found
 

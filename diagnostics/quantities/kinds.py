@@ -16,6 +16,7 @@ from diagnostics.quantities.numeric_health import NumericHealth
 from diagnostics.quantities.precision import Precision
 from diagnostics.quantities.self_checks import SelfChecks
 from diagnostics.quantities.singular_values import ProductBound, SingularValues
+from diagnostics.quantities.timeline import Course, Timeline
 from diagnostics.quantities.timescales import MemoryTimescales
 from diagnostics.quantities.training import Training
 from diagnostics.quantities.truncation import TbpttError
@@ -24,6 +25,7 @@ from diagnostics.quantities.update_ratio import UpdateRatio
 QUANTITIES: dict[str, type[Quantity]] = {
     "clip_direction": ClipDirection,
     "clipping": Clipping,
+    "course": Course,
     "credit": Credit,
     "decay_rate": DecayRate,
     "gate_statistics": GateStatistics,
@@ -41,6 +43,7 @@ QUANTITIES: dict[str, type[Quantity]] = {
     "self_checks": SelfChecks,
     "singular_values": SingularValues,
     "tbptt_error": TbpttError,
+    "timeline": Timeline,
     "training": Training,
     "update_ratio": UpdateRatio,
 }

@@ -1,6 +1,6 @@
 """Numbers that left the range of their type: where in time, in which gate, in which unit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +60,13 @@ def numeric_health(
     return health_of_record(record, swept, local, sweep_flops(layer, record, -1, direction))
 
 
-def health_of_record(record: Any, swept: Any, local: Arrays, flops: int = 0) -> NumericHealth:
-    """Look through a record and the gradients swept through it from `local` ones."""
+def health_of_record(
+    record: Any, swept: Any, local: Arrays, flops: int = 0, gate_grads: bool = True
+) -> NumericHealth:
+    """Look through a record and the gradients swept through it from `local` ones.
+
+    gate_grads: False where those of the gates are known to be finite.
+    """
     total = dict(swept.carried_grads)
     # A state that no gradient ever reaches is no sign of anything: `stop` cut it off.
     judged = {k: d for k, d in total.items() if d.any()} or total
@@ -71,11 +76,13 @@ def health_of_record(record: Any, swept: Any, local: Arrays, flops: int = 0) -> 
     before = rows < last  # (T+1, B): rows that a loss must reach through the recurrence
     tiny = np.finfo(next(iter(judged.values())).dtype).tiny
     stacked = np.concatenate(list(judged.values()), axis=-1)
-    zero, small = stacked == 0, (stacked != 0) & (np.abs(stacked) < tiny)
     count = before.sum(axis=1) * stacked.shape[-1]
-    zero_share, small_share, bad_share = (
-        _share(found & before[..., None], count) for found in (zero, small, ~np.isfinite(stacked))
-    )
+    zero_share = small_share = bad_share = np.where(count > 0, 0.0, np.nan)
+    if _reaches_below([stacked], tiny):
+        zero, small = stacked == 0, (stacked != 0) & (np.abs(stacked) < tiny)
+        zero_share, small_share = (_share(a & before[..., None], count) for a in (zero, small))
+    if _suspect(stacked):
+        bad_share = _share(~np.isfinite(stacked) & before[..., None], count)
     vanished = np.flatnonzero(zero_share + small_share > 0.5)
     possible = int((count > 0).sum())
     return NumericHealth(
@@ -91,9 +98,24 @@ def health_of_record(record: Any, swept: Any, local: Arrays, flops: int = 0) -> 
         nonfinite=bad_share,
         first_vanished=int(vanished[-1]) if len(vanished) else None,
         rows=possible,
-        events=[*_forward(record), *_backward(swept, total, before)],
+        events=[*_forward(record), *_backward(swept, total, before, gate_grads)],
         n=int(count.sum()),
     )
+
+
+def _suspect(a: NDArray[np.floating]) -> bool:
+    """Whether an array may hold a number that is not finite; False is certain, True is not.
+
+    The sum of squares is not finite then.  One quick pass, where nearly always there is nothing.
+    """
+    flat = a.ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        return not np.isfinite(np.dot(flat, flat))
+
+
+def _reaches_below(arrays: Iterable[NDArray[np.floating]], tiny: Any) -> bool:
+    """Whether any number is smaller than the smallest normal one."""
+    return any(not np.abs(a).min(initial=np.inf) >= tiny for a in arrays)
 
 
 def _share(found: Any, count: Any) -> Floats:
@@ -103,21 +125,27 @@ def _share(found: Any, count: Any) -> Floats:
 
 def _forward(record: Any) -> Iterator[dict[str, Any]]:
     """First NaN and first infinity on the way forward: inputs, then gates, then states."""
+    looked = [("inputs", "x", record.inputs, 0)]
+    looked += [("gates", k, a, 1) for k, a in record.gates.items()]
+    looked += [("states", k, a[1:], 2) for k, a in record.states.items()]
+    looked = [look for look in looked if _suspect(look[2])]
     for kind, test in (("nan", np.isnan), ("inf", np.isinf)):
-        places = [_first(test(record.inputs), "inputs", "x", 0)]
-        places += [_first(test(a), "gates", k, 1) for k, a in record.gates.items()]
-        places += [_first(test(a[1:]), "states", k, 2) for k, a in record.states.items()]
+        places = [_first(test(a), where, name, order) for where, name, a, order in looked]
         yield from _earliest("forward", kind, places)
 
 
-def _backward(swept: Any, total: Arrays, before: Any) -> Iterator[dict[str, Any]]:
+def _backward(swept: Any, total: Arrays, before: Any, gate_grads: bool) -> Iterator[dict[str, Any]]:
     """First NaN, infinity and underflow on the way back: from the last row on."""
+    looked = [("delta", k, a, 0) for k, a in total.items()]
+    if gate_grads:
+        looked += [("gate_grads", k, a, 1) for k, a in swept.gate_grads.items()]
+    looked = [look for look in looked if _suspect(look[2])]
     for kind, test in (("nan", np.isnan), ("inf", np.isinf)):
-        places = [_first(test(a), "delta", k, 0, back=True) for k, a in total.items()]
-        gates = swept.gate_grads.items()
-        places += [_first(test(a), "gate_grads", k, 1, back=True) for k, a in gates]
+        places = [_first(test(a), where, name, order, True) for where, name, a, order in looked]
         yield from _earliest("backward", kind, places)
     tiny = np.finfo(next(iter(total.values())).dtype).tiny
+    if not _reaches_below(total.values(), tiny):
+        return
     largest = np.max([np.abs(a).max(axis=-1) for a in total.values()], axis=0)
     leaving = before & (largest < NEAR * tiny)
     places = []

@@ -7,6 +7,8 @@ import numpy as np
 
 import minirnn
 from diagnostics.quantities.base import Cost, Quantity
+from diagnostics.quantities.equations import Structure
+from diagnostics.quantities.gate_statistics import GateStatistics
 from diagnostics.quantities.kept_share import KeptShare, kept_share
 from diagnostics.quantities.lag_gain import LagGain
 from diagnostics.quantities.statistics import Floats, interval, resamples
@@ -80,6 +82,29 @@ def timescales_of_share(share: KeptShare, flops: int = 0) -> MemoryTimescales:
         tau=tau,
         keepers=dict(share.structure.keepers),
         n=int(share.steps.sum()),
+    )
+
+
+def timescales_of_gates(gates: GateStatistics, structure: Structure) -> MemoryTimescales:
+    """Make the timescales from the mean values of the gates that keep a state.
+
+    For cells in which one gate alone decides what a unit keeps, where it is the same number.
+    gates, structure: of the same cell.
+    """
+    ends = {k: structure.keepers[k] for k in structure.kept_by.values()}
+    kept = {s: gates.mean[k] if ends[k] == "open" else 1 - gates.mean[k]
+            for s, k in structure.kept_by.items()}  # fmt: skip
+    tau = {k: timescale(mean) for k, mean in kept.items()}
+    return MemoryTimescales(
+        value=float(_percentile(np.concatenate(list(tau.values())))) if tau else 0.0,
+        how=(
+            f"{PERCENTILE}th percentile over units of -1 / ln of the mean value of the gate that "
+            "decides what a unit keeps"
+        ),
+        cost=Cost(bytes=sum(m.nbytes for m in kept.values())),
+        tau=tau,
+        keepers=ends,
+        n=gates.n,
     )
 
 

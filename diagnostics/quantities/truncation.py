@@ -17,7 +17,7 @@ from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.chunked import chunked_forward
 from diagnostics.quantities.losses import loss_of_model
 from diagnostics.quantities.statistics import Floats
-from diagnostics.quantities.watching import evaluating, recurrent_layers, sweep_flops
+from diagnostics.quantities.watching import Tap, evaluating, recurrent_layers, sweep_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +84,17 @@ def error_of_layers(
 @contextmanager
 def truncated(layers: dict[str, Any], length: int) -> Iterator[None]:
     """Let recurrent layers run in chunks of so many steps, detached from each other."""
-    for layer in layers.values():
-        layer.forward = chunked_forward(layer, layer.forward, length)
+    chunked = [(m, chunked_forward(m, m.forward, length)) for m in layers.values()]
+    taps = [_tap(layer, forward) for layer, forward in chunked]
     try:
         yield
     finally:
-        for layer in layers.values():
-            del layer.forward
+        for tap in taps:
+            tap.remove()
+
+
+def _tap(layer: Any, forward: Any) -> Tap:
+    return Tap(layer, lambda _, *given, **named: forward(*given, **named))
 
 
 def _whole_gradient(

@@ -1,8 +1,9 @@
 """How the quantities look into a model: through `minirnn.watch`, leaving no trace behind."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -94,22 +95,64 @@ class Call:
     states: list[Any]
 
 
+class Tap:
+    """Stands before a layer's forward pass until it is removed.
+
+    through(forward, ...), with what the layer was called with, is called in its place.  Taps nest,
+    and may be removed in any order.  A copy or pickle of the layer has none.
+    """
+
+    def __init__(self, layer: Any, through: Callable[..., Any]) -> None:
+        self._layer, self._through = layer, through
+        self._before = vars(layer).get("forward")
+        self.__wrapped__ = layer.forward  # what `inspect.signature` shows
+        self._open = True
+        layer.forward = self
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        """Run the layer, given what its ``forward`` takes."""
+        if not self._open:
+            return self.__wrapped__(*given, **named)
+        return self._through(self.__wrapped__, *given, **named)
+
+    def remove(self) -> None:
+        """Let calls pass; take the tap away when no other stands before it."""
+        self._open = False
+        while isinstance(top := vars(self._layer).get("forward"), Tap) and not top._open:
+            if top._before is None:
+                del self._layer.forward
+            else:
+                self._layer.forward = top._before
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Become the copied layer's own forward."""
+        return _own_forward, (self._layer,)
+
+
+def _own_forward(layer: Any) -> Any:
+    return MethodType(type(layer).forward, layer)
+
+
 @contextmanager
 def calls_of(layer: Any) -> Iterator[list[Call]]:
     """Collect the calls of a layer inside a model."""
     calls: list[Call] = []
-    forward = layer.forward
 
     def collecting(
-        x: Any, state: Any = None, lengths: Any = None, start: int = 0, embedding: Any = None
+        forward: Any,
+        x: Any,
+        state: Any = None,
+        lengths: Any = None,
+        start: int = 0,
+        embedding: Any = None,
     ) -> Any:
         output, final = forward(x, state, lengths, start, embedding)
         states = list(final) if isinstance(final, tuple) else [final]
         calls.append(Call(looked_up(x, embedding), state, lengths, start, output, states))
         return output, final
 
-    layer.forward = collecting
+    tap = Tap(layer, collecting)
     try:
         yield calls
     finally:
-        del layer.forward
+        tap.remove()

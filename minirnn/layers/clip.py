@@ -30,14 +30,22 @@ class ClipInfo(float):
         post / norm; for clipping by norm the factor that was applied.
     nonfinite : int
         Number of infinite and NaN entries; if there are any, the gradients were left untouched.
+    cosine : float
+        Of the angle by which clipping turned the gradient: 1 unless values were clipped, NaN
+        where nothing was left of it.
+    versions : dict
+        The version of each parameter by its ``id`` when its gradient was clipped: whoever knows
+        the versions of the forward pass can tell whether the optimizer had stepped by then.
     """
 
-    __slots__ = ("clipped", "nonfinite", "post", "scale")
+    __slots__ = ("clipped", "cosine", "nonfinite", "post", "scale", "versions")
 
     post: float
     clipped: bool
     scale: float
     nonfinite: int
+    cosine: float
+    versions: dict[int, int]
 
     def __new__(
         cls,
@@ -46,6 +54,8 @@ class ClipInfo(float):
         clipped: bool = False,
         scale: float = 1.0,
         nonfinite: int = 0,
+        cosine: float = 1.0,
+        versions: dict[int, int] | None = None,
     ) -> "ClipInfo":
         """Make the record; ``post`` is ``norm`` unless given."""
         self = super().__new__(cls, norm)
@@ -53,6 +63,8 @@ class ClipInfo(float):
         self.clipped = bool(clipped)
         self.scale = float(scale)
         self.nonfinite = int(nonfinite)
+        self.cosine = float(cosine)
+        self.versions = dict(versions or {})
         return self
 
     @property
@@ -62,7 +74,8 @@ class ClipInfo(float):
 
     def __getnewargs__(self) -> tuple[Any, ...]:
         """Arguments that make an equal record again (copy, pickle)."""
-        return float(self), self.post, self.clipped, self.scale, self.nonfinite
+        # Without the versions: an id means nothing in another process.
+        return float(self), self.post, self.clipped, self.scale, self.nonfinite, self.cosine
 
     def __repr__(self) -> str:
         return (
@@ -100,11 +113,13 @@ def clip_grad_norm(
     norm = _total_norm(gradients, float(norm_type), *_measured(gradients))
     if not math.isfinite(norm):
         return _untouched("clip_grad_norm", owners, norm, error_if_nonfinite)
+    versions = _versions(owners)
     if norm <= max_norm:
-        return ClipInfo(norm)
+        return ClipInfo(norm, versions=versions)
     scale = float(max_norm) / norm
     _replace(owners, scale, math.inf)
-    return ClipInfo(norm, max_norm, True, scale)
+    cosine = 1.0 if scale else math.nan
+    return ClipInfo(norm, max_norm, True, scale, cosine=cosine, versions=versions)
 
 
 def clip_grad_value(params: Tensor | Iterable[Tensor], clip_value: float) -> ClipInfo:
@@ -123,12 +138,14 @@ def clip_grad_value(params: Tensor | Iterable[Tensor], clip_value: float) -> Cli
         return _untouched("clip_grad_value", owners, norm, False)
     bound = float(clip_value)
     beyond = [owner for owner, top in zip(owners, largest, strict=True) if top > bound]
+    versions = _versions(owners)
     if not beyond:
-        return ClipInfo(norm)
+        return ClipInfo(norm, versions=versions)
     _replace(beyond, 1.0, bound)
     gradients = [np.asarray(parameter.grad) for parameter, _ in owners]
     post = _total_norm(gradients, 2.0, *_measured(gradients))
-    return ClipInfo(norm, post, True, post / norm)
+    cosine = _cosine(owners, norm, post)
+    return ClipInfo(norm, post, True, post / norm, cosine=cosine, versions=versions)
 
 
 def _owners(place: str, params: Tensor | Iterable[Tensor]) -> list[tuple[Tensor, NDArray[Any]]]:
@@ -142,6 +159,20 @@ def _owners(place: str, params: Tensor | Iterable[Tensor]) -> list[tuple[Tensor,
             )
     once = {id(p): p for p in listed}
     return [(p, p.grad) for p in once.values() if p.grad is not None]
+
+
+def _versions(owners: list[tuple[Tensor, NDArray[Any]]]) -> dict[int, int]:
+    """Return the version of each parameter by its id."""
+    return {id(p): p.version for p, _ in owners}
+
+
+def _cosine(owners: list[tuple[Tensor, NDArray[Any]]], norm: float, post: float) -> float:
+    """Cosine between the gradients in ``owners`` and those that the parameters have by now."""
+    if not (norm and post):
+        return math.nan
+    # Divided first: products of large float64 entries would leave the range.
+    pairs = ((g.astype(np.float64) / norm, np.asarray(p.grad) / post) for p, g in owners)
+    return sum(float((before * after).sum()) for before, after in pairs)
 
 
 def _measured(gradients: list[NDArray[Any]]) -> tuple[float, list[float]]:
@@ -198,4 +229,4 @@ def _untouched(
             f"{place}: the norm of the gradients is {norm}, non-finite entries: {where or 'none'}; "
             "error_if_nonfinite=False leaves the gradients untouched and reports the count"
         )
-    return ClipInfo(norm, norm, False, 1.0, sum(bad.values()))
+    return ClipInfo(norm, norm, False, 1.0, sum(bad.values()), versions=_versions(owners))

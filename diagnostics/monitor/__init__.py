@@ -1,0 +1,1 @@
+"""Diagnostics inside a user's own training loop: what is measured, written down, and judged."""
