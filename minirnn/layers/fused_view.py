@@ -122,7 +122,7 @@ class _Reader:
         for names in k.plan.segments:
             wide = len(names) * k.padded
             if name in names:
-                part = np.ascontiguousarray(self._got.buffers["dx"][:, at : at + wide])
+                part = self._got.buffers["dx"][:, at : at + wide]
                 return self._layout.steps(k.members(part, names.index(name), len(names)))
             at += wide
         raise KeyError(name)
