@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import entry, measure
+from bench import entry, measure, parts
 from bench.shapes import Shape
 from bench.work import Work
 
@@ -16,4 +16,7 @@ WORKS = [
 @pytest.mark.parametrize("work, library", measure.entries("single_step", WORKS, LIBRARIES))
 @pytest.mark.benchmark(timer=entry.clock)
 def test_single_step(benchmark, work, library):
-    measure.report(benchmark, "single_step", work, library, LIBRARIES)
+    info = {}
+    if library == "minirnn" and (kernel := parts.kernel_of_step(work)) is not None:
+        info["kernel us"] = round(kernel * 1e6, 2)
+    measure.report(benchmark, "single_step", work, library, LIBRARIES, **info)

@@ -4,7 +4,7 @@ import pytest
 
 from bench import chains, entry, measure
 
-LIBRARIES = ("minirnn", "torch", "autograd")
+LIBRARIES = ("minirnn", "torch", "autograd", "numpy")  # the last has no tape
 
 
 def group(operation):

@@ -85,7 +85,9 @@ def of_step(results: Results, e: Entry) -> str:
     if read is None:
         return ""
     least = 4 * e["H"] * (e["I"] + e["H"]) * 4 / 1e9 / read
-    return f"reading the weights from L2 takes {least * 1e6:.1f} us; the rest is the call"
+    said = f"reading the weights takes {least * 1e6:.1f} us if they lie in L2"
+    kernel = e.get("kernel us")
+    return said if kernel is None else f"{said}; the kernel by itself {kernel:.1f} us"
 
 
 def of_watch(results: Results, e: Entry) -> str:

@@ -131,14 +131,16 @@ def _in_quick_runs(kind: str, work: Work) -> bool:
     return work.shape.quick and work.cell in named and work.dtype == FLOAT32
 
 
-def report(benchmark: Any, kind: str, work: Work, library: str, among: tuple[str, ...]) -> None:
+def report(
+    benchmark: Any, kind: str, work: Work, library: str, among: tuple[str, ...], **info: Any
+) -> None:
     """Measure a group, unless that was done, and make the entry of one of its libraries."""
     need(library)
     measured: Group = shared(group, kind, work, libraries_for(kind, work, among))
     rival = measured.rival()
     more = {} if rival is None else {"times the faster peer": ratio(rival, measured, library)}
     name = f"{kind} {work.cell} {work.shape.label} {work.dtype}, {threads_label()}"
-    report_step(benchmark, kind, name, measured, library, **sizes(work), **more)
+    report_step(benchmark, kind, name, measured, library, **sizes(work), **more, **info)
 
 
 def need(library: str) -> None:

@@ -13,7 +13,7 @@ from unittest import mock
 
 from bench.peers import ours
 from bench.work import Work
-from minirnn.kernels import celltype, product, sequence
+from minirnn.kernels import celltype, onestep, product, sequence, team
 from minirnn.kernels.descriptor import Descriptor
 
 LEAST, ROUNDS, ENOUGH = 3, 8, 0.1  # at most 8 rounds, of at most about 0.1 s in all, but 3
@@ -52,6 +52,25 @@ def measure(work: Work) -> dict[str, float]:
             step()
     found = {part: min(r[part] for r in rounds) for part in rounds[0]}
     return {**found, OUTSIDE: min(whole) - sum(found.values()), WHOLE: min(whole)}
+
+
+def kernel_of_step(work: Work) -> float | None:
+    """Return the seconds of the kernel in one step of inference, None where threads share it."""
+    step, seen = ours.single_step(work).step, []
+    step()
+    with mock.patch.object(onestep, "run_step", lambda *given: seen.append(given)):
+        step()
+    if not seen:
+        return None
+    passes = seen[0][1].tolist()
+    durations = []
+    for _ in range(200):
+        begun = time.perf_counter()
+        for _ in range(10):
+            for function, argument in passes:
+                team.launch(function, argument, 0, 1)
+        durations.append((time.perf_counter() - begun) / 10)
+    return sorted(durations)[len(durations) // 2]
 
 
 @contextmanager

@@ -159,6 +159,10 @@ def monitor(results: Results) -> Iterator[Row]:
 def tape(results: Results) -> Iterator[Row]:
     """Yield a node of the tape beside HIPS autograd and PyTorch."""
     for e in results.select("tape", library="minirnn"):
+        bare = results.one(
+            "tape", library="numpy", operation=e["operation"], threads=e["threads"]
+        )  # fmt: skip
+        least = "" if bare is None else f", NumPy's calls without a tape {bare['us per node']:.1f}"
         for library, share in (("autograd", 0.25), ("torch", 1.5)):
             facts = {"operation": e["operation"], "threads": e["threads"]}
             peer = results.one("tape", library=library, **facts)
@@ -166,7 +170,7 @@ def tape(results: Results) -> Iterator[Row]:
                 value = e.median / peer.median
                 shown = f"{value:.2f} of {library}'s time ({e['us per node']:.1f} us a node)"
                 where = f"{e['operation']}, beside {library}"
-                bound = f"{library} {peer['us per node']:.1f} us a node"
+                bound = f"{library} {peer['us per node']:.1f} us a node{least}"
                 yield Row(where, e["threads"], value, share, False, shown, bound)
 
 

@@ -1,8 +1,12 @@
 """NumPy loops forward and backward, of the kind people write by hand after a lecture."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.chains import NODES, Chain
 from bench.work import Arrays, Run, Work
 
 Array = NDArray[np.floating]
@@ -58,6 +62,35 @@ def inference(work: Work) -> Run:
             state, _ = forward(x, state, g)
             outputs.append(state[0])
         last["output"] = np.stack(outputs)
+
+    return Run(step, lambda: last)
+
+
+# name of an operation -> its value by (y, x), and the derivatives by both from (d, y, x, value)
+_CHAINED: dict[str, tuple[Callable[..., Array], Callable[..., tuple[Any, Any]]]] = {
+    "add": (lambda y, x: y + x, lambda d, y, x, value: (d, d)),
+    "multiply": (lambda y, x: y * x, lambda d, y, x, value: (d * x, d * y)),
+    "tanh": (lambda y, x: np.tanh(y), lambda d, y, x, value: (d * (1 - value * value), None)),
+    "sigmoid": (lambda y, x: sigmoid(y), lambda d, y, x, value: (d * value * (1 - value), None)),
+}
+
+
+def chain(task: Chain) -> Run:
+    """Forward and backward by NumPy's own calls, without a tape: less no tape on NumPy can take."""
+    names = ("add", "multiply", "tanh", "sigmoid") if task.operation == "all" else (task.operation,)
+    links = [_CHAINED[names[n % len(names)]] for n in range(NODES)]
+    last: Arrays = {}
+
+    def step() -> None:
+        x, values = task.x, [task.x]
+        for forward, _ in links:
+            values.append(forward(values[-1], x))
+        d, dx = task.d_output, np.zeros_like(x)
+        for number in range(NODES - 1, -1, -1):
+            d, more = links[number][1](d, values[number], x, values[number + 1])
+            if more is not None:
+                dx = dx + more
+        last.update({"output": values[-1], "x": dx + d})
 
     return Run(step, lambda: last)
 
