@@ -33,3 +33,10 @@ class Call:
             )
         (view,) = self._views.values()
         return getattr(view, name)
+
+
+class Watchers(list[Any]):
+    """The open windows onto a layer; copied and pickled as none: nobody watches a copy."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return Watchers, ()

@@ -12,7 +12,7 @@ from minirnn.equations import Cell
 from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.layers import arguments, reference
 from minirnn.layers import init as initialisers
-from minirnn.layers.call import Call
+from minirnn.layers.call import Call, Watchers
 from minirnn.layers.direction import Direction, upper_mask
 from minirnn.layers.embedding import Embedding
 from minirnn.layers.fused import run_fused
@@ -84,7 +84,7 @@ class Recurrent(Module):
         arguments.check_options(place, self.cell, dropout, bidirectional, skew, proj_size)
         self.bias, self.batch_first, self.dropout = bool(bias), bool(batch_first), float(dropout)
         self.bidirectional, self.skew = bool(bidirectional), bool(skew)
-        self._watchers: list[Any] = []
+        self._watchers = Watchers()
         self._packed: dict[tuple[int, int], PackedWeights] = {}
         self._steppers = Steppers()
         self._make_parameters(arguments.checked_dtype(place, dtype), module_rng(seed), init or {})

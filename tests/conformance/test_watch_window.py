@@ -1,5 +1,6 @@
 """``watch`` as a window: which calls it records, the order of its rows, what pullback takes."""
 
+import copy
 import gc
 import weakref
 
@@ -46,6 +47,15 @@ def test_watches_nest(layer, data):
     for k in ("h", "c"):
         harness.assert_same_bits(inner.states[k], outer.calls[0].states[k])
         harness.assert_same_bits(inner.state_grads[k], outer.calls[0].state_grads[k])
+
+
+def test_nobody_watches_a_copy_made_inside_the_block(layer, data):
+    with minirnn.watch(layer) as seen:
+        again = copy.deepcopy(layer)
+        again(data.x)
+        assert not seen.calls
+        layer(data.x)
+    assert len(seen.calls) == 1
 
 
 def test_backward_may_come_after_the_block(layer, data):
