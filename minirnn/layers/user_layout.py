@@ -10,7 +10,10 @@ from minirnn.kernels.workspace import lend
 
 
 class UserLayout:
-    """Turns the rows of a run into arrays with axes of steps and sequences."""
+    """Turns the rows of a run into arrays with axes of steps and sequences.
+
+    They are new memory, but for `records`: another run may have the buffers a moment later.
+    """
 
     def __init__(self, made: Run) -> None:
         self._rows, self._kernel = made.rows, made.kernel
@@ -32,12 +35,13 @@ class UserLayout:
 
     def steps(self, living: np.ndarray) -> np.ndarray:
         """Rows of gates (count, H) -> (T, B, H), 0 after the length."""
-        rows = self._rows
-        if rows.equal and rows.count == self._steps * self._batch:
-            return np.ascontiguousarray(living).reshape(self._steps, self._batch, living.shape[1])
-        t, b = self._places()
-        out = np.zeros((self._steps, self._batch, living.shape[1]), living.dtype)
-        out[t, b] = living
+        rows, shape = self._rows, (self._steps, self._batch, living.shape[1])
+        if rows.equal:
+            out = lend(shape, living.dtype)
+            out.reshape(living.shape)[...] = living
+            return out
+        out = np.zeros(shape, living.dtype)
+        out[self._places()] = living
         return out
 
     def states(self, buffer: np.ndarray) -> np.ndarray:

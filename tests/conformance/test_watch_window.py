@@ -274,3 +274,27 @@ def test_a_record_keeps_its_values_while_the_layer_trains_on(layer, data):
     harness.assert_same_bits(again.states["h"], before)
     harness.assert_same_bits(again.gates["f"], gates)
     harness.assert_same_bits(again.carried_grads["c"], carried)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_before", "lstm_layernorm"])
+@pytest.mark.parametrize("sizes", [(1, 1, 8), (3, 2, 8), (3, 2, 16), (1, 1, 3), (2, 3, 5)])
+def test_what_a_record_showed_stays_when_the_layer_runs_again(cell, sizes):
+    """Also where rows are whole vectors and a copy could be left out: 8 numbers of float64."""
+    steps, batch, units = sizes
+    case = Case(T=steps, B=batch, I=3, H=units, seed=3)
+    layer = harness.build(cell, case)
+    data = harness.draw(layer, case)
+
+    def shown(x):
+        with minirnn.watch(layer) as seen:
+            layer(x)[0].sum().backward()
+        mappings = ("states", "gates", "state_grads", "carried_grads", "gate_grads",
+                    "recurrent_gate_grads")  # fmt: skip
+        return [array for name in mappings for array in getattr(seen, name).values()]
+
+    first = shown(data.x)
+    copies = [array.copy() for array in first]
+    for factor in (2.0, 3.0, 4.0):
+        shown(factor * data.x)
+    for array, copied in zip(first, copies, strict=True):
+        np.testing.assert_array_equal(array, copied)
