@@ -109,7 +109,7 @@ def test_verdicts_come_first(page):
 
 
 def test_all_pictures_are_there_with_words_beside_them(page, outline):
-    names = ["lag-gain", "gradient-flow", "heat-map", "clipping", "loss"]
+    names = ["lag-gain", "gradient-flow", "timeline", "clipping", "loss"]
     assert [name for name in names if f'<section id="{name}">' in page] == names
     plots = [attrs for tag, attrs in outline.tags if tag == "svg"]
     assert len(plots) == len(names)

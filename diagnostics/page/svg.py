@@ -14,12 +14,12 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-WIDTH = 4.8  # inches: at 72 units per inch one unit is about one CSS pixel on a phone
+WIDTH = 4.5  # inches: at 72 units per inch one unit is about one CSS pixel on a phone
 
 INK, MUTED, GRID = "#010203", "#010204", "#010205"
-SERIES = ("#010210", "#010211", "#010212", "#010213", "#010214", "#010215")
+SERIES = ("#010210", "#010211", "#010212", "#010213", "#010214", "#010215", "#010216")
 WARN, FAIL = "#010220", "#010221"
-_CSS = {
+SENTINELS = {
     INK: "currentColor",
     MUTED: "var(--muted)",
     GRID: "var(--grid)",
@@ -31,12 +31,12 @@ _RC: dict[Any, Any] = {
     "svg.hashsalt": "minirnn",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout on every machine
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
     "legend.frameon": False,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -91,7 +91,7 @@ def themed(svg: str, name: str, title: str, description: str) -> str:
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
-    for sentinel, css in _CSS.items():
+    for sentinel, css in SENTINELS.items():
         svg = svg.replace(sentinel, css)
     view_box = re.search(r'viewBox="([^"]*)"', svg)
     assert view_box is not None  # matplotlib always writes one
