@@ -9,6 +9,7 @@ from typing import Any
 
 _HOME = {
     "diagnostics.calibration": "calibrate",
+    "diagnostics.comparing.comparison": "Comparison compare",
     "diagnostics.diagnosis": "diagnose",
     "diagnostics.quantities.base": "Cost Quantity",
     "diagnostics.quantities.clip_effect": (

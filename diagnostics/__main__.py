@@ -1,4 +1,4 @@
-"""The command line: `python -m diagnostics demo` and `python -m diagnostics report RUN.json`.
+"""The command line: `python -m diagnostics demo`, `report RUN.json`, `compare A.json B.json ...`.
 
 Only argparse is imported here; everything else waits until a command needs it, so that `--help`
 answers at once.
@@ -10,8 +10,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from diagnostics.comparing.command import add_command as add_compare
+from diagnostics.comparing.command import run as run_compare
 from diagnostics.gallery.command import add_commands
 from diagnostics.gallery.command import run as run_gallery
+from diagnostics.outputs import add_outputs, check_outputs, write_outputs
 
 if TYPE_CHECKING:
     from diagnostics.report import Report
@@ -66,15 +69,8 @@ def parser() -> argparse.ArgumentParser:
     )
     report.add_argument("run", metavar="RUN.json")
     for command in (demo, report):
-        command.add_argument(
-            "--out", metavar="PATH", default="report.html", help="default %(default)s"
-        )
-        command.add_argument("--json", action="store_true", help="print JSON on standard output")
-        command.add_argument(
-            "--fail-on",
-            metavar="WHAT",
-            help="exit with 1 on these: warn, fail, or rules such as R1,R9",
-        )
+        add_outputs(command, "report.html")
+    add_compare(commands)
     add_commands(commands)
     return main_parser
 
@@ -108,20 +104,11 @@ def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if options.command in ("figure", "gallery"):
         return run_gallery(options)
-    from diagnostics.files import check_writable
-    from diagnostics.rules import selected
-
-    if options.fail_on is not None:
-        selected([], options.fail_on)  # and so is a wrong name
-    check_writable(options.out)
+    if options.command == "compare":
+        return run_compare(options)
+    check_outputs(options)
     report = _demo(options) if options.command == "demo" else _load(options)
-    report.to_html(options.out)
-    if options.json:
-        sys.stdout.write(report.json())
-    last = sys.stderr if options.json else sys.stdout
-    print(report, file=last)
-    print(f"report: {options.out}", file=last)
-    return 0 if options.fail_on is None else report.exit_code(options.fail_on)
+    return write_outputs(report, options)
 
 
 def _demo(options: argparse.Namespace) -> "Report":

@@ -18,7 +18,9 @@ MAX_LINES = 40  # a screen
 def markdown(report: "Report") -> str:
     """Verdicts grouped by rule and level, the worst first; then a line of numbers per subject."""
     lines = [f"## {report.title}", "", f"Verdicts: {tally(report.verdicts)}.", ""]
-    lines += table(("verdict", "rule", "way out", "runs", "evidence, of the worst"), _judged(report))
+    lines += table(
+        ("verdict", "rule", "way out", "runs", "evidence, of the worst"), _judged(report)
+    )
     numbers = main_numbers(report)
     if numbers:
         lines += ["", *table(numbers[0], numbers[1 : 1 + MOST_RUNS])]

@@ -26,41 +26,53 @@ from diagnostics.rules import (
 from diagnostics.text import by_severity, tally
 
 _HERE = Path(__file__).parent
+STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
 
 
 def render(report: Report) -> str:
     """Make the page.  A pure function of the report: the same report gives the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+    rules = [rule for rule in RULES if any(v.rule == rule for v in report.verdicts)]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            style=STYLE,
+            tally=tally(report.verdicts),
+            overview=overview(
+                [subject.name for subject in report.subjects], report.verdicts, rules
+            ),
+            legend=legend(report),
+            note=NOTE,
+            objections=_objections(report),
+            pictures=pictures(report),
+            samples=_samples(report),
+            checks=self_checks(report),
+            tables=_tables(report),
+            runs=_runs(report),
+            data=embedded(report.json()),
+            short=short,
+            judged=shown_number,
+            spelled=spelled,
+        )
+    )
+
+
+def environment(*folders: Path) -> jinja2.Environment:
+    """Return what makes pages from templates, of this folder and of others; strict about names."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, _HERE]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    rules = [rule for rule in RULES if any(v.rule == rule for v in report.verdicts)]
-    return environment.get_template("page.html").render(
-        report=report,
-        style=(_HERE / "style.css").read_text(encoding="utf-8"),
-        tally=tally(report.verdicts),
-        overview=overview([subject.name for subject in report.subjects], report.verdicts, rules),
-        legend=legend(report),
-        note=NOTE,
-        objections=_objections(report),
-        pictures=pictures(report),
-        samples=_samples(report),
-        checks=self_checks(report),
-        tables=_tables(report),
-        runs=_runs(report),
-        data=embeddable(report),
-        short=short,
-        judged=_judged,
-        sentence=_sentence,
-        spelled=spelled,
-    )
+    made.globals["sentence"] = _sentence
+    return made
 
 
-def embeddable(report: Report) -> str:
-    """Return the report's JSON in a form that no HTML parser can mistake for markup."""
-    text = report.json().rstrip()
+def embedded(data: str) -> str:
+    """Return JSON in a form that no HTML parser can mistake for markup."""
+    text = data.rstrip()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text + "\n"
@@ -144,7 +156,7 @@ def _lags(report: Report) -> str:
     return f"{' or '.join(str(lag) for lag in judged_lags(report.verdicts))} steps earlier"
 
 
-def _judged(verdict: Verdict) -> list[str]:
+def shown_number(verdict: Verdict) -> list[str]:
     """Return the number that was judged and its interval, a line each."""
     if verdict.rule == "R9":
         return [f"{verdict.value:.1%} of steps"]

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from diagnostics.numbers import decade, short
-from diagnostics.page.svg import SERIES, canvas, inline
+from diagnostics.page.svg import DASHED, SERIES, canvas, inline
 from diagnostics.quantities.base import Cost
 from diagnostics.report import Report, Subject
 from diagnostics.rules import judged_lags
 
-DASHES: tuple[Any, ...] = ("-", (0, (3, 1.5)), (0, (1, 1)), (0, (5, 1.2, 1, 1.2)))
+DASHES = ("-", *DASHED)
 
 
 @dataclass(frozen=True)

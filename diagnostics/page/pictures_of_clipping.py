@@ -105,7 +105,7 @@ def _kept_direction(clipped: list[Subject]) -> str:
     lowest = [(name, v[np.isfinite(v)].min()) for name, v in known.items() if np.isfinite(v).any()]
     if not lowest:
         return ""
-    said = ", ".join(f"{name} 1 − {short(max(0.0, 1 - float(least)), 1)}" for name, least in lowest)
+    said = ", ".join(f"{name} {least:.6f}" for name, least in lowest)
     return (
         " The direction was kept: smallest cosine between the gradient before and after, at the "
         f"steps recorded: {said}."

@@ -25,6 +25,7 @@ from diagnostics.report import Report, Subject
 from diagnostics.rules import TABLE
 
 MOST = 2
+WIDEST = 2.0  # half the width of the complex plane that is drawn
 
 
 def lyapunov(report: Report) -> Picture | None:
@@ -134,8 +135,10 @@ def eigenvalues(report: Report) -> Picture | None:
 
     def paint(figure: Figure) -> None:
         drawn = panels(figure, len(shown), MOST)
+        half = min(WIDEST, max(1.1, 1.05 * max(_largest(subject) for subject in shown)))
         for axes, subject in zip(drawn, shown, strict=True):
             _plane(axes, subject)
+            axes.set(xlim=(-half, half), ylim=(-half, half))
             entitle(axes, subject.name, across(len(shown), MOST))
         outer_labels(drawn, "real part", "imaginary part", MOST)
         legend(figure, drawn, 2)
@@ -150,13 +153,31 @@ def eigenvalues(report: Report) -> Picture | None:
             "the blocks of the recurrent matrix alone. Inside the unit circle a direction dies "
             "out, outside it grows, on it it lasts. A matrix far from normal (Henrici's number "
             "near 1) may let a gradient grow first although all its eigenvalues lie inside: the "
-            "largest growth of its powers says how far."
+            "largest growth of its powers says how far." + _outside(shown)
         ),
         columns=("run", "radius, mean J", "Henrici", "largest growth", "radius of blocks"),
         rows=[_eigen_numbers(subject) for subject in shown],
         how=shown[0].quantities["linearisation"].how + "; computed, so without interval",
         cost=total_cost(shown, "linearisation"),
     )
+
+
+def _moduli(subject: Subject) -> np.ndarray:
+    found = subject.quantities["linearisation"]
+    every = np.concatenate([np.asarray(v) for v in (found.eigenvalues, *found.weights.values())])
+    moduli = np.hypot(*every.T)
+    return np.asarray(moduli[np.isfinite(moduli)])
+
+
+def _largest(subject: Subject) -> float:
+    return float(_moduli(subject).max(initial=0.0))
+
+
+def _outside(shown: list[Subject]) -> str:
+    """Say how many eigenvalues lie beyond the part of the plane that is drawn."""
+    counts = {s.name: int((_moduli(s) > WIDEST).sum()) for s in shown}
+    said = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    return f" Of modulus above {WIDEST:g}, perhaps outside the picture: {said}." if said else ""
 
 
 def _plane(axes: Axes, subject: Subject) -> None:

@@ -92,14 +92,15 @@ def draw_gains(
         if main and "decay_rate" in subject.quantities:
             _rate(axes, subject, look.colour)
     for lag in lags:
+        left = lag < axes.get_xlim()[1] / 3  # no room for words on the left of the line
         axes.axvline(lag, color=MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)))
         axes.annotate(
             f"judged: {lag}",
             (lag, 0.98),
             xycoords=("data", "axes fraction"),
-            xytext=(-3, 0),
+            xytext=(4 if left else -4, 0),
             textcoords="offset points",
-            ha="right" if lag > axes.get_xlim()[1] / 3 else "left",
+            ha="left" if left else "right",
             va="top",
             fontsize=9,
         )

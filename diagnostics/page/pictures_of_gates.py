@@ -34,19 +34,19 @@ def saturation(report: Report) -> Picture | None:
     several = len(shown) > 1
     columns = max(len(_gates(subject)) for subject in shown)
     columns = columns if several else across(columns)
-    lines = sum(-(-len(_gates(subject)) // columns) for subject in shown)
+    rows = _packed([(s, gate) for s in shown for gate in _gates(s)], columns, several)
+    lines = len(rows)
 
     def paint(figure: Figure) -> None:
         grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-        rest = iter(grid)
-        for subject in shown:
-            gates, colour = _gates(subject), styles[subject.name].colour
-            block = [a for _ in range(-(-len(gates) // columns)) for a in next(rest)]
-            for axes in block[len(gates) :]:
+        for line, row in zip(grid, rows, strict=True):
+            for axes in line[len(row) :]:
                 axes.set_axis_off()
-            for axes, gate in zip(block, gates, strict=False):
-                _dots(axes, subject.quantities["gate_statistics"], gate, colour)
-            block[0].set_title(subject.name, loc="left", fontsize=9)
+            for axes, (subject, gate) in zip(line, row, strict=False):
+                found, colour = subject.quantities["gate_statistics"], styles[subject.name].colour
+                _dots(axes, found, gate, colour)
+                if several and gate == _gates(subject)[0]:
+                    axes.set_title(subject.name, loc="left", fontsize=9)
         figure.supxlabel("share of the time at the lower end", fontsize=10)
         figure.supylabel("share of the time at the upper end", fontsize=10)
 
@@ -68,6 +68,20 @@ def saturation(report: Report) -> Picture | None:
         + "; shares of units; the interval stands at the worst gate",
         cost=total_cost(shown, "gate_statistics"),
     )  # fmt: skip
+
+
+def _packed(
+    places: list[tuple[Subject, str]], columns: int, together: bool
+) -> list[list[tuple[Subject, str]]]:
+    """Fill rows with panels.  together: all gates of a subject stay in one row."""
+    rows: list[list[tuple[Subject, str]]] = [[]]
+    for subject, gate in places:
+        first = gate == _gates(subject)[0]
+        need = len(_gates(subject)) if first and together else 1
+        if len(rows[-1]) + need > columns:
+            rows.append([])
+        rows[-1].append((subject, gate))
+    return rows
 
 
 def _dots(axes: Axes, found: GateStatistics, gate: str, colour: str) -> None:

@@ -18,6 +18,7 @@ from diagnostics.page.picture import (
     total_cost,
 )
 from diagnostics.page.svg import INK, MUTED, SERIES
+from diagnostics.quantities.self_checks import SelfChecks
 from diagnostics.report import Report, Subject
 
 MOST = 3
@@ -61,12 +62,14 @@ def _shares(axes: Axes, subject: Subject) -> None:
     rows = np.arange(len(found.zero))
     for kind, colour in KINDS:
         high = low + np.nan_to_num(np.asarray(getattr(found, kind), np.float64))
+        there = np.flatnonzero(high > low)  # mostly nothing, and then nothing is drawn
+        width = slice(max(0, there[0] - 1), there[-1] + 2) if len(there) else slice(0, 1)
         name = {"nonfinite": "not finite"}.get(kind, kind)
-        axes.fill_between(rows, np.broadcast_to(low, high.shape), high, color=colour, alpha=0.8,
-                          linewidth=0, step="mid", label=name)  # fmt: skip
+        axes.fill_between(rows[width], np.broadcast_to(low, high.shape)[width], high[width],
+                          color=colour, alpha=0.8, linewidth=0, step="mid", label=name)  # fmt: skip
         low = high
     axes.axhline(0.5, color=MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)))
-    axes.set(ylim=(0, 1.03), xlim=(0, len(rows) - 1), yticks=(0, 0.5, 1))
+    axes.set(ylim=(0, 1.03), xlim=(-0.5, len(rows) - 0.5), yticks=(0, 0.5, 1))
 
 
 def _health_numbers(subject: Subject) -> list[str]:
@@ -132,15 +135,24 @@ def _unit(subject: Subject) -> float:
     return max(float(np.finfo(name).eps) for name in names)
 
 
-def self_checks(report: Report) -> list[tuple[str, list[list[str]]]]:
-    """P14, the residuals of each layer: (subject, rows of name, residual, allowed, verdict)."""
-    found = []
-    for subject in having(report.subjects, "self_checks"):
+def self_checks(report: Report) -> tuple[list[str], list[list[str]]] | None:
+    """P14, the residuals as a table: every identity of the only layer, or the worst of each."""
+    shown = having(report.subjects, "self_checks")
+    if not shown:
+        return None
+    if len(shown) == 1:
+        checks = shown[0].quantities["self_checks"]
+        rows = [[name, *_residual(checks, name)] for name in checks.residuals]
+        return ["identity", "residual", "allowed", ""], rows
+    rows = []
+    for subject in shown:
         checks = subject.quantities["self_checks"]
-        rows = []
-        for name, residual in checks.residuals.items():
-            allowed = checks.tolerances[name]
-            fine = "holds" if residual <= allowed else "fails"
-            rows.append([name, short(residual), short(allowed), fine])
-        found.append((subject.name, rows))
-    return found
+        hold = sum(r <= checks.tolerances[name] for name, r in checks.residuals.items())
+        said = f"{hold} of {len(checks.residuals)} hold"
+        rows.append([subject.name, said, checks.worst, *_residual(checks, checks.worst)[:2]])
+    return ["run", "identities", "closest to its limit", "residual", "allowed"], rows
+
+
+def _residual(checks: SelfChecks, name: str) -> list[str]:
+    residual, allowed = checks.residuals[name], checks.tolerances[name]
+    return [short(residual), short(allowed), "holds" if residual <= allowed else "fails"]

@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import NullLocator
 
 from diagnostics.numbers import short, with_interval
 from diagnostics.page.picture import (
     Look,
     Picture,
-    decades,
     drawable,
     entitle,
     having,
@@ -25,7 +25,7 @@ from diagnostics.page.svg import MUTED
 from diagnostics.report import Report, Subject
 
 RUNNING = 25  # training steps of the running fraction and the running mean of the loss
-STRIPS = {"rho": "ρ", "clipped": "clipped", "update": "‖Δθ‖/‖θ‖"}
+STRIPS = {"rho": "ρ", "clipped": "clipped", "update": "update"}
 
 
 def timeline(report: Report) -> Picture | None:
@@ -66,6 +66,9 @@ def timeline(report: Report) -> Picture | None:
             if column == 0:
                 for axes, label in zip(block, ("row t", *(STRIPS[n] for n in strips)), strict=True):
                     axes.set_ylabel(label, fontsize=9)
+        if "update" in strips:
+            for row in grid[high - 1 :: high]:
+                _two_ticks(row)
         for axes in grid[-1]:
             axes.set_xlabel("training step")
         if image is not None:
@@ -144,8 +147,16 @@ def _draw_strip(axes: Axes, subject: Subject, name: str, look: Look) -> None:
         axes.set_yscale("log")
         values = drawable(values)
     axes.plot(steps, values, color=look.colour, linewidth=1.1)
-    if name == "update":
-        decades(axes, most=3)
+
+
+def _two_ticks(row: Sequence[Axes]) -> None:
+    """Label the lowest and the highest value of a row: a strip has no room for more."""
+    lines = [np.asarray(line.get_ydata()) for axes in row for line in axes.get_lines()]
+    values = np.concatenate([v[np.isfinite(v)] for v in lines] or [np.empty(0)])
+    if values.size:
+        ends = float(values.min()), float(values.max())
+        row[0].set_yticks(ends, [short(end, 1) for end in ends])
+        row[0].yaxis.set_minor_locator(NullLocator())
 
 
 def _strip_words(strips: Sequence[str]) -> str:
@@ -153,7 +164,7 @@ def _strip_words(strips: Sequence[str]) -> str:
         "rho": "ρ: factor per step of a random gradient put on the last row, over the second half "
         "of its way back",
         "clipped": f"clipped: fraction of the last {RUNNING} steps",
-        "update": "‖Δθ‖/‖θ‖: norm of the update over the norm of the parameters",
+        "update": "update: its norm over the norm of the parameters",
     }
     said = "; ".join(words[name] for name in strips)
     return f" Below: {said}." if said else ""

@@ -19,6 +19,7 @@ WIDTH = 4.5  # inches: at 72 units per inch one unit is about one CSS pixel on a
 INK, MUTED, GRID = "#010203", "#010204", "#010205"
 SERIES = ("#010210", "#010211", "#010212", "#010213", "#010214", "#010215", "#010216")
 WARN, FAIL = "#010220", "#010221"
+DASHED: tuple[Any, ...] = ((0, (3, 1.5)), (0, (1, 1)), (0, (5, 1.2, 1, 1.2)))
 SENTINELS = {
     INK: "currentColor",
     MUTED: "var(--muted)",
@@ -93,6 +94,7 @@ def themed(svg: str, name: str, title: str, description: str) -> str:
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
     for sentinel, css in SENTINELS.items():
         svg = svg.replace(sentinel, css)
+    svg = compact(svg)
     view_box = re.search(r'viewBox="([^"]*)"', svg)
     assert view_box is not None  # matplotlib always writes one
     head = (
@@ -103,3 +105,19 @@ def themed(svg: str, name: str, title: str, description: str) -> str:
         f'<desc id="{name}-desc">{escape(description)}</desc>\n'
     )
     return head + svg[svg.index(">") + 1 :].strip()
+
+
+_USE = r' *<use xlink:href="[^"]*" x="[^"]*" y="[^"]*"'
+_ALIKE = re.compile(rf'{_USE} style="([^"]*)"/>\n(?:{_USE} style="\1"/>\n)+')
+
+
+def compact(svg: str) -> str:
+    """Shorten a drawing: a hundredth of a unit is finer than a screen, and dots share a style."""
+    svg = re.sub(r' (d|x|y)="([^"]*)"', lambda m: f' {m[1]}="{_rounded(m[2])}"', svg)
+    return _ALIKE.sub(
+        lambda m: f'<g style="{m[1]}">\n' + m[0].replace(f' style="{m[1]}"', "") + "</g>\n", svg
+    )
+
+
+def _rounded(numbers: str) -> str:
+    return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", numbers)
