@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from diagnostics.report import Report
 
 MOST_RUNS = 7  # of the table of numbers, and of the names in a cell
+MOST_WRONG = 16  # rows of the table of verdicts, beside one for what is fine at each level
 MAX_LINES = 40  # a screen
 
 
@@ -53,6 +54,9 @@ def _judged(report: "Report") -> list[list[str]]:
         worst = _worst(found)
         way_out = worst.remedy or "none: measure more"
         rows.append([f"**{level}**", title, way_out, _names(found), spelled(worst.evidence)])
+    if len(rows) > MOST_WRONG:
+        rest = f"{len(rows) - MOST_WRONG + 1} more in the report"
+        rows = [*rows[: MOST_WRONG - 1], ["...", rest, "", "", ""]]
     for level in SEVERITY[-2:]:
         fine = [v for v in ranked if v.level == level]
         titles = list(dict.fromkeys(v.title for v in fine))
