@@ -1,6 +1,7 @@
 """Pictures of several runs: lag gain, clipping and loss, every run in the same axes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from diagnostics.page.picture import (
     outer_labels,
     panels,
 )
-from diagnostics.page.pictures_of_flow import draw_gains
+from diagnostics.page.pictures_of_flow import draw_gains, missing
 from diagnostics.page.pictures_of_training import RUNNING, draw_losses, running_mean
 from diagnostics.page.svg import DASHED, FAIL, SERIES, WARN
 from diagnostics.quantities.base import Cost
@@ -55,6 +56,7 @@ def lag_gain(comparison: "Comparison") -> Picture | None:
     return _picture(
         comparison,
         "lag_gain",
+        lambda subject: True,
         paint,
         name="lag-gain",
         heading="How far back a gradient reaches",
@@ -63,23 +65,28 @@ def lag_gain(comparison: "Comparison") -> Picture | None:
             "What is left of a gradient after k steps back in time, for one step's loss alone; "
             "every run in the same axes. Bands (10 to 90% of the single gains), the dotted ρᵏ and "
             "the diamond where it reaches 1/1000 are drawn for up to three runs."
+            + missing(_called(comparison))
         ),
         numbers=3,
     )
 
 
+def _called(comparison: "Comparison") -> list[Subject]:
+    """Return all subjects under the names that they have in a comparison."""
+    return [
+        replace(s, name=": ".join(filter(None, (group.title, comparison.runs[place].name))))
+        for group in comparison.groups
+        for place, s in group.there
+    ]
+
+
 def clipping(comparison: "Comparison") -> Picture | None:
     """P11 c of every run: the running fraction of clipped steps."""
-    if not any(_clips(s) for group in comparison.groups for _, s in group.there):
-        return None
 
     def paint(axes: Axes, group: Group, members: list[Member]) -> None:
         for subject, look in members:
-            if _clips(subject):
-                fraction = running_mean(subject.quantities["clipping"].clipped.astype(float))
-                axes.plot(
-                    fraction, color=look.colour, ls=look.dashes, lw=look.width, label=look.label
-                )
+            fraction = running_mean(subject.quantities["clipping"].clipped.astype(float))
+            axes.plot(fraction, color=look.colour, ls=look.dashes, lw=look.width, label=look.label)
         for level, colour in ((CLIPPED_WARN, WARN), (CLIPPED_FAIL, FAIL)):
             axes.axhline(level, color=colour, linewidth=1.0, linestyle=(0, (1, 1.5)))
         axes.set_ylim(-0.03, 1.03)
@@ -87,6 +94,7 @@ def clipping(comparison: "Comparison") -> Picture | None:
     return _picture(
         comparison,
         "clipping",
+        _clips,
         paint,
         name="clipping",
         heading="How often clipping bites",
@@ -109,6 +117,7 @@ def loss(comparison: "Comparison") -> Picture | None:
     return _picture(
         comparison,
         "training",
+        lambda subject: "training" in subject.quantities,
         paint,
         name="loss",
         heading="Loss",
@@ -126,6 +135,7 @@ def _clips(subject: Subject) -> bool:
 def _picture(
     comparison: "Comparison",
     quantity: str,
+    has: Callable[[Subject], bool],
     draw: Callable[[Axes, Group, list[Member]], None],
     *,
     name: str,
@@ -138,7 +148,7 @@ def _picture(
     """Make a picture of one panel per group."""
     chosen = []
     for group, lines in zip(comparison.groups, comparison.numbers, strict=True):
-        there = [(place, s) for place, s in group.there if quantity in s.quantities]
+        there = [(place, s) for place, s in group.there if has(s)]
         if there:
             wanted = lines[:numbers] or [line for line in lines if line.name in names]
             chosen.append((group, there, wanted))

@@ -11,11 +11,14 @@ from diagnostics.text import MAX_LINES
 if TYPE_CHECKING:
     from diagnostics.comparing.comparison import Comparison
 
-SHOWN = 4  # numbers of a group in the summary
+SHOWN = 4  # numbers of the only group in the summary
 
 
 def summary(comparison: "Comparison") -> str:
-    """Title, what differs in the settings, then verdicts and numbers of each group."""
+    """Title, what differs in the settings, then verdicts and numbers of each group.
+
+    Of several groups only the verdicts that differ, and what is left of a gradient.
+    """
     names = [run.name for run in comparison.runs]
     lines = [comparison.title]
     for key, values in comparison.settings:
@@ -28,8 +31,9 @@ def summary(comparison: "Comparison") -> str:
         indent = "  " if group.title else ""
         for rule in noteworthy(verdicts):
             levels = [NOTHING if v is None else v.level for v in verdicts[rule]]
-            lines.append(f"{indent}{rule} {RULES[rule]}: {' | '.join(levels)}")
-        for line in numbers[:SHOWN]:
+            if not group.title or len(set(levels)) > 1:
+                lines.append(f"{indent}{rule} {RULES[rule]}: {' | '.join(levels)}")
+        for line in numbers[: 1 if group.title else SHOWN]:
             lines.append(f"{indent}{line.name}: {' | '.join(spelled(c) for c in line.cells)}")
     if len(lines) > MAX_LINES:
         left_out = len(lines) - MAX_LINES + 1

@@ -90,7 +90,7 @@ def numbers() -> list[Noise]:
 def paint(figure: Figure, found: list[Noise]) -> None:
     """Draw the norms over the steps back, from 1 on a logarithmic axis."""
     axes = figure.subplots()
-    for one, colour in zip(found, SERIES, strict=True):
+    for one, colour in zip(found, SERIES, strict=False):
         lags = np.arange(1, len(one.norm))
         axes.plot(lags, one.norm[1:], color=colour, label=one.name)
         if math.isfinite(one.gone):

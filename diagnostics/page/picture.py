@@ -170,13 +170,17 @@ def outer_labels(shown: Sequence[Axes], below: str, left: str, most: int = 3) ->
 
 
 def legend(figure: Figure, shown: Iterable[Axes], columns: int = 3) -> None:
-    """Put a legend of what some axes show below the whole figure, each name once."""
+    """Put a legend of what some axes show below the whole figure, each name once.
+
+    Long names are broken: the drawing must not be squeezed by them.
+    """
     names: dict[str, Artist] = {}
     for axes in shown:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             names.setdefault(label, handle)
     if names:
-        figure.legend(list(names.values()), list(names), loc="outside lower center", ncols=columns)
+        shown_names = [textwrap.fill(name, 44 // columns) for name in names]
+        figure.legend(list(names.values()), shown_names, loc="outside lower center", ncols=columns)
 
 
 def drawable(values: Any) -> Any:

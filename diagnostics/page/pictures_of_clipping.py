@@ -1,5 +1,7 @@
 """P11, pictures of clipping: how often and how hard, and what it did to the direction."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -167,7 +169,7 @@ def direction(report: Report) -> Picture | None:
             at = np.arange(len(names))[::-1] + 0.4 - (place + 0.5) * height
             axes.barh(at, [share.get(name, 0.0) for name in names], height,
                       color=styles[subject.name].colour, label=subject.name)  # fmt: skip
-        axes.set_yticks(np.arange(len(names))[::-1], names)
+        axes.set_yticks(np.arange(len(names))[::-1], [textwrap.fill(n, 24) for n in names])
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of the squared norm before clipping")
         legend(figure, [axes], 2 if len(shown) > 1 else 1)

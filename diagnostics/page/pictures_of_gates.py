@@ -1,5 +1,7 @@
 """Pictures of gates: how saturated they are, how long the units remember."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -46,7 +48,8 @@ def saturation(report: Report) -> Picture | None:
                 found, colour = subject.quantities["gate_statistics"], styles[subject.name].colour
                 _dots(axes, found, gate, colour)
                 if several and gate == _gates(subject)[0]:
-                    axes.set_title(subject.name, loc="left", fontsize=9)
+                    name = textwrap.fill(subject.name, 14 * len(_gates(subject)))
+                    axes.set_title(name, loc="left", fontsize=9)
         figure.supxlabel("share of the time at the lower end", fontsize=10)
         figure.supylabel("share of the time at the upper end", fontsize=10)
 

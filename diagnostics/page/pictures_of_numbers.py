@@ -1,5 +1,7 @@
 """P13: what the number format did to the gradients; and P14, the report's own checks."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -97,9 +99,7 @@ def precision(report: Report) -> Picture | None:
             if 0 < value < np.inf:
                 axes.plot([value], [place], "o", color=SERIES[1], markersize=5)
         axes.set_xscale("log")
-        several = len(shown) > 1
-        names = [f"{s.name}: {k}" if several else k for s, k in reversed(places)]
-        axes.set_yticks(range(len(places)), names)
+        axes.set_yticks(range(len(places)), [_label(s, k, len(shown)) for s, k in reversed(places)])
         axes.set_ylim(-0.7, len(places) - 0.3)
         for subject in shown:
             axes.axvline(_unit(subject), color=INK, linewidth=1.0, linestyle=(0, (1, 1.5)))
@@ -111,7 +111,7 @@ def precision(report: Report) -> Picture | None:
     return Picture(
         name="precision",
         heading="What the number format costs",
-        height=0.9 + 0.24 * len(places),
+        height=0.9 + 0.22 * sum(_lines(s, k, len(shown)) for s, k in places),
         paint=paint,
         shows=(
             "The gradient of every parameter in the model's own format against the same one "
@@ -127,6 +127,15 @@ def precision(report: Report) -> Picture | None:
         how=shown[0].quantities["precision"].how + "; computed, so without interval",
         cost=total_cost(shown, "precision"),
     )  # fmt: skip
+
+
+def _label(subject: Subject, parameter: str, runs: int) -> str:
+    """Name a parameter in lines that leave room for the drawing."""
+    return textwrap.fill(f"{subject.name}: {parameter}" if runs > 1 else parameter, 24)
+
+
+def _lines(subject: Subject, parameter: str, runs: int) -> int:
+    return _label(subject, parameter, runs).count("\n") + 1
 
 
 def _unit(subject: Subject) -> float:
