@@ -186,7 +186,9 @@ def test_the_json_is_strict_and_has_a_schema_of_its_own(three):
 
 
 def test_the_summary_has_at_most_25_lines(report):
-    found = diagnostics.compare([report, report], names=["one", "two"])
+    many = [replace(report.subjects[0], name=f"run {k}") for k in range(20)]
+    large = replace(report, subjects=many)
+    found = diagnostics.compare([large, large], names=["one", "two"])
     assert len(str(found).splitlines()) == 25
     assert str(found).splitlines()[-1].startswith("... and ")
     short = str(diagnostics.compare([only(report, 0), only(report, 2)]))

@@ -97,7 +97,7 @@ def paint(figure: Figure, found: list[Noise]) -> None:
             axes.plot(one.gone, GONE, "o", color=colour, markersize=4)
     axes.axhline(GONE, color=MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)))
     axes.annotate("1/1000", (1.01, GONE), xycoords=("axes fraction", "data"), va="center",
-                  fontsize=8, color=INK, annotation_clip=False)  # fmt: skip
+                  fontsize=9, color=INK, annotation_clip=False)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlim=(1, STEPS), ylim=(1e-5, 30),
              xlabel="steps back", ylabel="norm, relative")  # fmt: skip
     decades(axes)

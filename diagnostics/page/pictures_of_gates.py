@@ -48,8 +48,7 @@ def saturation(report: Report) -> Picture | None:
                 found, colour = subject.quantities["gate_statistics"], styles[subject.name].colour
                 _dots(axes, found, gate, colour)
                 if several and gate == _gates(subject)[0]:
-                    name = textwrap.fill(subject.name, 14 * len(_gates(subject)))
-                    axes.set_title(name, loc="left", fontsize=9)
+                    _over(axes, subject.name, len(_gates(subject)))
         figure.supxlabel("share of the time at the lower end", fontsize=10)
         figure.supylabel("share of the time at the upper end", fontsize=10)
 
@@ -85,6 +84,15 @@ def _packed(
             rows.append([])
         rows[-1].append((subject, gate))
     return rows
+
+
+def _over(axes: Axes, name: str, panels: int) -> None:
+    """Put a subject's name over so many panels, above the first of them."""
+    text = textwrap.fill(name, 12 * panels)
+    # It is wider than a panel: only its height may move them, and blank lines stand for that.
+    axes.set_title("\n".join(" " for _ in text.splitlines()), fontsize=9)
+    axes.annotate(text, (0, 1), (0, 4), "axes fraction", "offset points", fontsize=9, va="bottom",
+                  annotation_clip=False).set_in_layout(False)  # fmt: skip
 
 
 def _dots(axes: Axes, found: GateStatistics, gate: str, colour: str) -> None:
