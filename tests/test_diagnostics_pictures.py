@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -291,3 +291,34 @@ def test_a_drawing_is_shortened_without_moving_anything_visibly():
     made = compact(f'<path d="M 0.123456 9.87654"/>\n{dot}{dot}<text x="3.5">1.23456</text>')
     assert '<path d="M 0.12 9.88"/>' in made and '<text x="3.5">1.23456</text>' in made
     assert made.count('style="fill: red"') == 1 and made.count('x="1.23" y="-7.00"') == 2
+
+
+def spoiled(value, by):
+    """The same value with every float in it replaced."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return np.full_like(value, by)
+    if isinstance(value, dict):
+        return {key: spoiled(item, by) for key, item in value.items()}
+    return by if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("by", [np.nan, np.inf, 0.0])
+def test_numbers_that_cannot_be_drawn_are_left_out_without_a_warning(by, report):
+    """A report of what went wrong must be drawn above all: warnings are errors here."""
+    kept = ("cost", "max_norm", "clip")  # counts and thresholds are given, not measured
+    subjects = [
+        replace(
+            subject,
+            quantities={
+                name: replace(q, **{f.name: spoiled(getattr(q, f.name), by)
+                                    for f in fields(q) if f.name not in kept})
+                for name, q in subject.quantities.items()
+            },
+        )
+        for subject in report.subjects
+    ]  # fmt: skip
+    for picture in pictures(replace(report, subjects=subjects)):
+        with canvas(picture.height) as figure:
+            picture.paint(figure)
+            figure.draw_without_rendering()
+            assert all(len(row) == len(picture.columns) for row in picture.rows)

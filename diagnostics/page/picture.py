@@ -120,6 +120,9 @@ def decades(axes: Axes, which: str = "y", most: int = 6) -> None:
     """
     axis = axes.yaxis if which == "y" else axes.xaxis
     low, high = sorted(axes.get_ylim() if which == "y" else axes.get_xlim())
+    if not 0 < low < high:  # nothing could be drawn
+        low, high = 0.1, 10.0
+        (axes.set_ylim if which == "y" else axes.set_xlim)(low, high)
     inside = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
     if inside >= 2:
         axis.set_major_locator(LogLocator(base=10.0, numticks=most))

@@ -167,7 +167,7 @@ def direction(report: Report) -> Picture | None:
         for place, subject in enumerate(shown):
             share = subject.quantities["clip_direction"].share
             at = np.arange(len(names))[::-1] + 0.4 - (place + 0.5) * height
-            axes.barh(at, [share.get(name, 0.0) for name in names], height,
+            axes.barh(at, np.nan_to_num([share.get(n, 0.0) for n in names], posinf=0.0), height,
                       color=styles[subject.name].colour, label=subject.name)  # fmt: skip
         axes.set_yticks(np.arange(len(names))[::-1], [textwrap.fill(n, 24) for n in names])
         axes.set_xlim(0, 1)

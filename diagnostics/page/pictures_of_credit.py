@@ -75,9 +75,11 @@ def credit(report: Report) -> Picture | None:
 
 def _stack(axes: Axes, subject: Subject, colours: dict[str, str]) -> None:
     found = subject.quantities["credit"]
-    squares = {k: np.asarray(v, np.float64) ** 2 for k, v in found.gates.items()}
+    squares = {k: np.square(drawable(v)) for k, v in found.gates.items()}
+    squares = {k: np.nan_to_num(square) for k, square in squares.items()}
     whole = np.sum(list(squares.values()), axis=0)
-    scale = np.divide(found.value, whole, out=np.zeros_like(whole), where=whole > 0)
+    value = np.nan_to_num(drawable(found.value))  # what is not finite leaves a gap
+    scale = np.divide(value, whole, out=np.zeros_like(whole), where=whole > 0)
     steps, low = np.arange(len(found.value)), np.zeros(len(found.value))
     for gate, square in squares.items():
         high = low + square * scale
@@ -89,7 +91,8 @@ def _stack(axes: Axes, subject: Subject, colours: dict[str, str]) -> None:
 
 def _cumulated(axes: Axes, subject: Subject) -> None:
     value = np.asarray(subject.quantities["credit"].value, np.float64)
-    later = np.cumsum(value[::-1])[::-1] / value.sum()
+    with np.errstate(invalid="ignore"):  # no shares of an infinite sum
+        later = np.cumsum(value[::-1])[::-1] / value.sum()
     axes.plot(np.arange(len(value)), later, color=INK, linewidth=1.3)
     axes.axhline(SHARE, color=MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)))
     axes.set_ylim(0, 1.03)

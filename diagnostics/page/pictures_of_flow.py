@@ -200,6 +200,7 @@ def _thresholds(axes: Axes, shown: Sequence[Subject]) -> None:
     positive = values[np.isfinite(values) & (values > 0)]
     lowest = max(positive.min(initial=1.0), 1e-16) / 3
     highest = min(positive.max(initial=1.0), 1e16) * 3
+    axes.set_ylim(lowest, highest)  # before lines are added: there may be no data to scale by
     lines = [
         (VANISHING_WARN, "warn", WARN),
         (VANISHING_FAIL, "fail", FAIL),

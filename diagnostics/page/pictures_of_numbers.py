@@ -63,7 +63,7 @@ def _shares(axes: Axes, subject: Subject) -> None:
     found, low = subject.quantities["numeric_health"], np.zeros(1)
     rows = np.arange(len(found.zero))
     for kind, colour in KINDS:
-        high = low + np.nan_to_num(np.asarray(getattr(found, kind), np.float64))
+        high = low + np.clip(np.nan_to_num(np.asarray(getattr(found, kind), np.float64)), 0, 1)
         there = np.flatnonzero(high > low)  # mostly nothing, and then nothing is drawn
         width = slice(max(0, there[0] - 1), there[-1] + 2) if len(there) else slice(0, 1)
         name = {"nonfinite": "not finite"}.get(kind, kind)

@@ -144,7 +144,7 @@ def _singular(axes: Axes, subject: Subject) -> None:
     names = ("largest σ", "median σ", "smallest σ")
     for values, colour, name in zip(np.transpose(found.spread), SERIES, names, strict=False):
         axes.plot(found.steps, drawable(values), color=colour, linewidth=1.2, label=name)
-    positive = found.spread[found.spread > 0]
+    positive = found.spread[np.isfinite(found.spread) & (found.spread > 0)]
     # Below rounding a singular value is zero: the axis stops where float64 does.
     low = max(float(positive.min(initial=1.0)), 1e-12)
     axes.set_ylim(low / 2, 2 * max(1.0, float(positive.max(initial=1.0))))

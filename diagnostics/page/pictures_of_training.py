@@ -227,10 +227,11 @@ def draw_losses(axes: Axes, shown: Sequence[tuple[Subject, Look]]) -> None:
             label=look.label,
         )
     first = np.concatenate([s.quantities["training"].loss[:1] for s, _ in shown])
-    start = float(np.nanmax(first)) if np.isfinite(first).any() else 1.0
+    start = float(np.max(first[np.isfinite(first)], initial=0.0)) or 1.0
     every = np.concatenate(means)
-    if np.isfinite(every).any():
-        axes.set_ylim(0.9 * np.nanmin(every[np.isfinite(every)]), 1.2 * start)
+    low = float(np.min(every[np.isfinite(every)], initial=np.inf))
+    if 0.9 * low < 1.2 * start:
+        axes.set_ylim(0.9 * low, 1.2 * start)
     axes.set_xlabel("training step")
     axes.set_ylabel("loss, nats per character")
 
@@ -240,7 +241,8 @@ def running_mean(values: np.ndarray, window: int = RUNNING) -> np.ndarray:
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - window, 0)
-    return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
+    with np.errstate(invalid="ignore"):  # from an infinite value on there is no mean
+        return np.asarray((sums[ends] - sums[starts]) / (ends - starts))
 
 
 def _loss_numbers(subject: Subject) -> list[str]:
