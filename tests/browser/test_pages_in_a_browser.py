@@ -86,7 +86,7 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=list(PAGES))
-def page(request, tmp_path_factory):
+def page(request, tmp_path_factory, browser):
     path = tmp_path_factory.mktemp("page") / f"{request.param.replace(' ', '-')}.html"
     path.write_text(PAGES[request.param](), encoding="utf-8")
     return path
