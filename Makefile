@@ -11,7 +11,7 @@ OLDER := NUMBA_CPU_NAME=nehalem NUMBA_CPU_FEATURES=+sse,+sse2,+sse3,+ssse3,+sse4
 export MINIRNN_CACHE_DIR ?= $(CURDIR)/$(VENV)/kernels
 
 .DEFAULT_GOAL := help
-.PHONY: help report gallery test nojit lint conformance bench bench-quick clean
+.PHONY: help report gallery test nojit lint conformance browser bench bench-quick clean
 
 help:
 	@echo "make report       train six small models on real text, write report.html (TEXT=path for a text of yours)"
@@ -19,6 +19,7 @@ help:
 	@echo "make test         the tests, without PyTorch (ARGS='-k lstm' picks some)"
 	@echo "make lint         ruff and mypy"
 	@echo "make conformance  every cell, dtype and vector width, and the comparisons with PyTorch and ONNX"
+	@echo "make browser      report, comparison and gallery in headless Chromium, where there is one on PATH"
 	@echo "make nojit        the tests with the JIT switched off: layers run the reference"
 	@echo "make bench        measure beside PyTorch, JAX and others, write the tables (half an hour)"
 	@echo "make bench-quick  a few shapes, nothing written (ARGS=--benchmark-compare: beside the last run)"
@@ -51,6 +52,10 @@ test: $(VENV)/.stamp
 
 nojit: $(VENV)/.stamp
 	NUMBA_DISABLE_JIT=1 $(PY) -m pytest $(ARGS)
+
+# Skips, visibly, where there is no Chromium. MINIRNN_SCREENSHOTS=folder keeps what it saw.
+browser: $(VENV)/.stamp
+	MINIRNN_BROWSER=1 $(PY) -m pytest tests/browser $(ARGS)
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff check .

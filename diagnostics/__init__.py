@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "diagnostics.comparing.comparison": "Comparison compare",
     "diagnostics.diagnosis": "diagnose",
     "diagnostics.monitor.monitor": "Monitor",
     "diagnostics.others.torch_layers": "load_torch",

@@ -1,4 +1,4 @@
-"""The command line: `python -m diagnostics demo`, `report`, `check`, `figure`, `gallery`.
+"""The command line, `python -m diagnostics COMMAND`: demo, report, compare, check, figure, gallery.
 
 Only argparse is imported here; everything else waits until a command needs it, so that `--help`
 answers at once.
@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from diagnostics.check import add_check, run_check
+from diagnostics.comparing.command import add_command as add_compare
+from diagnostics.comparing.command import run as run_compare
 from diagnostics.gallery.command import add_commands
 from diagnostics.gallery.command import run as run_gallery
 from diagnostics.others.command import add_options, check_options, report_of_torch
+from diagnostics.outputs import add_outputs, check_outputs, write_outputs
 
 if TYPE_CHECKING:
     from diagnostics.report import Report
@@ -73,15 +76,8 @@ def parser() -> argparse.ArgumentParser:
     source.add_argument("--torch", metavar="FILE", help="weights: .safetensors, .npz or .pt")
     add_options(report)
     for command in (demo, report):
-        command.add_argument(
-            "--out", metavar="PATH", default="report.html", help="default %(default)s"
-        )
-        command.add_argument("--json", action="store_true", help="print JSON on standard output")
-        command.add_argument(
-            "--fail-on",
-            metavar="WHAT",
-            help="exit with 1 on these: warn, fail, or rules such as R1,R9",
-        )
+        add_outputs(command, "report.html")
+    add_compare(commands)
     add_check(commands)
     add_commands(commands)
     return main_parser
@@ -118,23 +114,14 @@ def _run(options: argparse.Namespace) -> int:
         return run_gallery(options)
     if options.command == "check":
         return run_check(options)
-    from diagnostics.files import check_apart, check_writable
-    from diagnostics.rules import selected
+    if options.command == "compare":
+        return run_compare(options)
     from diagnostics.wellformed import blaming
 
-    if options.fail_on is not None:
-        selected([], options.fail_on)  # and so is a wrong name
-    check_writable(options.out)
-    check_apart(options.out, [getattr(options, name, None) for name in READ])
+    check_outputs(options, [getattr(options, name, None) for name in READ])
     report = _demo(options) if options.command == "demo" else _report(options)
     with blaming(getattr(options, "run", None)):
-        report.to_html(options.out)
-    if options.json:
-        sys.stdout.write(report.json())
-    last = sys.stderr if options.json else sys.stdout
-    print(report, file=last)
-    print(f"report: {options.out}", file=last)
-    return 0 if options.fail_on is None else report.exit_code(options.fail_on)
+        return write_outputs(report, options)
 
 
 def _demo(options: argparse.Namespace) -> "Report":

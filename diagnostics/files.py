@@ -89,6 +89,19 @@ def _temporary(target: Path) -> tuple[int, str]:
     return tempfile.mkstemp(dir=target.parent, prefix=".")
 
 
+def check_folder(path: str | os.PathLike[str]) -> Path:
+    """Return a folder that files can be written into, or that can be made; else raise OSError."""
+    target = Path(path)
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{target} is a file; pass the name of a folder")
+    inside = target if target.is_dir() else target.parent
+    if not inside.is_dir():
+        raise FileNotFoundError(f"the folder {inside} does not exist; make it first")
+    if not os.access(inside, os.W_OK):
+        raise PermissionError(f"the folder {inside} may not be written to")
+    return target
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

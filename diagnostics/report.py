@@ -92,10 +92,30 @@ class Report:
         write_whole(path, render(self))
 
     def to_markdown(self, path: str | PathLike[str]) -> None:
-        """Write verdicts and numbers as Markdown, without plots."""
-        from diagnostics.text import markdown
+        """Write verdicts with their remedies and the main numbers as Markdown, at most a screen."""
+        from diagnostics.markdown import markdown
 
         write_whole(path, markdown(self))
+
+    def to_png(self, folder: str | PathLike[str]) -> list[Path]:
+        """Write every picture as PNG into a folder, which is made where it is missing.
+
+        Returns the files' paths.  The same report gives the same bytes.
+        """
+        from diagnostics.page.paper import write_pngs
+        from diagnostics.page.pictures import pictures
+
+        return write_pngs(folder, pictures(self))
+
+    def to_pdf(self, path: str | PathLike[str]) -> None:
+        """Write every picture with its caption as one PDF, a page each.
+
+        The same report gives the same bytes.
+        """
+        from diagnostics.page.paper import pdf
+        from diagnostics.page.pictures import pictures
+
+        write_whole(path, pdf(pictures(self)))
 
 
 def load_report(path: str | PathLike[str]) -> Report:

@@ -1,5 +1,7 @@
 """Settings of the whole suite: Hypothesis profiles, the seeded generator, the full matrix."""
 
+import os
+
 import numba
 import numpy as np
 import pytest
@@ -24,13 +26,17 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave the conformance matrix out unless MINIRNN_CONFORMANCE=1 asks for it."""
-    if FULL_MATRIX:
-        return
-    left_out = [item for item in items if item.get_closest_marker("conformance")]
+    """Leave out what has a target of its own, unless its variable asks for it.
+
+    That is the conformance matrix (MINIRNN_CONFORMANCE=1) and the pages in a browser
+    (MINIRNN_BROWSER=1).
+    """
+    asked = {"conformance": FULL_MATRIX, "browser": os.environ.get("MINIRNN_BROWSER") == "1"}
+    marks = [mark for mark, wanted in asked.items() if not wanted]
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in marks)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("conformance")]
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture

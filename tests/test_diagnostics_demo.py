@@ -77,6 +77,11 @@ def test_what_is_recorded_fits_together(tiny, corpus):
     run = train("rnn", 0.01, corpus, tiny, lambda step, *_: steps.append(step))
     assert steps == list(range(1, 13)) and len(run.loss) == len(run.clips) == 12
     assert run.flow.shape == (3, tiny.steps + 1)
+    assert {name: len(strip) for name, strip in run.strips.items()} == {
+        "rho": 3, "update": 3, "cosine": 3,
+    }  # fmt: skip
+    # All gradients are scaled together: float32 rounds each, the angle stays.
+    np.testing.assert_allclose(run.strips["cosine"], 1.0, atol=1e-6)
     np.testing.assert_array_equal(run.flow_steps, [0, 5, 10])
     assert all(clip.post <= 0.01 * (1 + 1e-6) for clip in run.clips)
     assert all(clip.norm > 0.01 for clip in run.clips)
@@ -90,6 +95,7 @@ def test_a_run_whose_gradient_is_not_finite_stops_and_fails_r2(tiny):
     judged = [v for v in report.verdicts if v.subject == "rnn, unclipped" and v.rule == "R2"]
     assert [verdict.level for verdict in judged] == ["fail"]
     assert "stopped at training step" in render(report)
+    assert training.strips["update"][-1] == np.inf  # its only one, at an infinite rate
 
 
 def test_unseen_text_is_not_trained_on(tiny, corpus):

@@ -9,6 +9,7 @@ import pytest
 
 from diagnostics.page import html, svg
 from diagnostics.report import from_dict
+from tests.full_report import full_report
 from tests.toy_report import toy_report
 
 VOID = {"meta", "br", "img", "link"}
@@ -109,7 +110,7 @@ def test_verdicts_come_first(page):
 
 
 def test_all_pictures_are_there_with_words_beside_them(page, outline):
-    names = ["lag-gain", "gradient-flow", "heat-map", "clipping", "loss"]
+    names = ["lag-gain", "gradient-flow", "timeline", "clipping", "loss"]
     assert [name for name in names if f'<section id="{name}">' in page] == names
     plots = [attrs for tag, attrs in outline.tags if tag == "svg"]
     assert len(plots) == len(names)
@@ -126,6 +127,43 @@ def test_every_verdict_is_shown(report, page):
     assert table.count('class="level ') == len(report.verdicts)
     for subject in report.subjects:
         assert f'<th scope="row">{subject.name}</th>' in table
+
+
+def test_what_to_do_stands_right_below_the_verdicts(page):
+    assert page.index("</table>") < page.index("Way out: ") < page.index("What the rules look at")
+
+
+def test_the_longer_of_rules_and_runs_goes_downwards(report):
+    names = [subject.name for subject in report.subjects]
+    across = html.overview(names, report.verdicts, ["R1", "R2", "R9"])
+    assert across.corner == "run" and [name for name, _ in across.rows] == names
+    down = html.overview(names[:2], report.verdicts, ["R1", "R2", "R9"])
+    assert (down.corner, down.columns) == ("rule", names[:2])
+    assert [name for name, _ in down.rows] == ["R1 vanishing", "R2 exploding", "R9 clipping"]
+    for (_, row), rule in zip(down.rows, ("R1", "R2", "R9"), strict=True):
+        for verdict, name in zip(row, names[:2], strict=True):
+            assert verdict is None or (verdict.rule, verdict.subject) == (rule, name)
+
+
+def test_a_verdict_on_a_layer_stands_at_every_level_unless_the_level_has_its_own(report):
+    layer, own = (replace(report.verdicts[0], subject=s) for s in ("encoder", "encoder, level 1"))
+    names = ["encoder, level 1", "encoder, level 0"]
+    table = html.overview(names, [own, layer], ["R1"])
+    assert [row for _, row in table.rows] == [[own], [layer]]
+
+
+def test_lags_of_other_rules_are_not_called_the_lag_that_was_judged(report):
+    peak = replace(report.verdicts[0], rule="R3", lag=0)
+    page = html.render(replace(report, verdicts=[*report.verdicts, peak]))
+    assert "judged: 23" in page and "judged: 0" not in page and "0 or 23" not in page
+
+
+def test_the_self_checks_stand_at_the_end_as_a_table():
+    page = html.render(full_report())
+    section = page[page.index('<section id="checks">') :]
+    section = section[: section.index("</section>")]
+    count = len(full_report()["lstm", "self_checks"].residuals)
+    assert section.count(f"{count} of {count} hold") == 2  # one line per run
 
 
 def test_colours_are_variables_so_that_light_and_dark_both_work(page):

@@ -106,15 +106,6 @@ def test_the_printed_report_has_the_worst_first_and_at_most_25_lines(report):
     assert "more: report.verdicts has them all" in str(many)
 
 
-def test_markdown_has_a_row_per_verdict_and_every_quantity(report, tmp_path):
-    report.to_markdown(tmp_path / "run.md")
-    text = (tmp_path / "run.md").read_text()
-    assert text.count("\n| R") == len(report.verdicts)
-    for subject in report.subjects:
-        assert f"## {subject.name}" in text
-    assert text.count("Cost: ") == sum(len(s.quantities) for s in report.subjects)
-
-
 def test_exit_codes_follow_the_verdicts(report):
     assert report.exit_code("fail") == 1
     assert report.exit_code("R2") == 0

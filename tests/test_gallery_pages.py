@@ -115,7 +115,7 @@ def _bytes(data):
 def test_a_picture_on_paper_has_the_colours_of_the_light_page():
     data = content("D5", ".png")
     width, height = struct.unpack(">II", data[16:24])
-    assert width == 4.8 * 160 and height > 300
+    assert width == 4.5 * 160 and height > 300
     from io import BytesIO
 
     from matplotlib.image import imread

@@ -1,5 +1,6 @@
 """What the demo measures on a trained model, on text that it has not seen."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from diagnostics import rules
 from diagnostics.demo.corpus import Corpus, unseen_batch
 from diagnostics.demo.settings import Settings
 from diagnostics.demo.train import CharModel, Trained
+from diagnostics.diagnosis import diagnose
 from diagnostics.quantities.base import significant
 from diagnostics.quantities.clipping import clipping_statistics
 from diagnostics.quantities.decay_rate import decay_rate
@@ -17,7 +19,9 @@ from diagnostics.quantities.lag_gain import lag_gain
 from diagnostics.quantities.statistics import interval, resamples
 from diagnostics.quantities.training import Training
 from diagnostics.report import Subject
-from diagnostics.rules import Verdict
+from diagnostics.rules import Verdict, withdrawn
+
+CLOSER = 8  # sequences that are looked at closely: gates, credit, truncation, the self-checks
 
 
 def measure(
@@ -29,7 +33,9 @@ def measure(
         inputs = run.model.embedding(x).numpy()
     gain = lag_gain(run.model.recurrent, inputs, seed=settings.seed)
     clip = clipping_statistics(run.clips, max_norm)
+    close, closer_verdicts = _closer(run, x[:, :CLOSER], y[:, :CLOSER], settings)
     quantities = {
+        **close,
         "lag_gain": gain,
         "decay_rate": decay_rate(gain),
         "gradient_flow": _flow(run.model, inputs, y),
@@ -39,6 +45,8 @@ def measure(
     verdicts = [
         rules.vanishing(gain, settings.need_lag, name),
         rules.exploding(gain, settings.need_lag, clip.nonfinite_steps, name),
+        rules.transient(gain, name),
+        *(replace(verdict, subject=name) for verdict in closer_verdicts),
     ]
     if max_norm is not None:
         verdicts.append(rules.clipping(clip, subject=name))
@@ -47,7 +55,16 @@ def measure(
         "clipping": "off" if max_norm is None else f"norm at {max_norm:g}",
         "parameters": f"{sum(p.numpy().size for p in run.model.parameters()):,}",
     }
-    return Subject(name, quantities, table), verdicts
+    return Subject(name, quantities, table), withdrawn(verdicts)
+
+
+def _closer(
+    run: Trained, x: Any, y: Any, settings: Settings
+) -> tuple[dict[str, Any], list[Verdict]]:
+    """Diagnose the model on a few sequences; what is measured on all of them comes from there."""
+    report = diagnose(run.model, x, y, need_lag=settings.need_lag, seed=settings.seed)
+    verdicts = [v for v in report.verdicts if v.rule not in ("R1", "R2", "R3")]
+    return dict(report.subjects[0].quantities), verdicts
 
 
 def _flow(model: CharModel, inputs: Any, y: Any) -> GradientFlow:
@@ -75,6 +92,7 @@ def _training(run: Trained, corpus: Corpus, settings: Settings, x: Any, y: Any) 
         loss=significant(run.loss),
         flow=significant(run.flow, 4),
         flow_steps=run.flow_steps,
+        strips={name: significant(values) for name, values in run.strips.items()},
         stopped=run.stopped,
         prompt=corpus.prompt,
         sample=_sample(run.model, corpus, settings) if np.isfinite(losses).all() else "",

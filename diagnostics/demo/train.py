@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minirnn
+from diagnostics.demo import record
 from diagnostics.demo.corpus import Corpus
 from diagnostics.demo.remedies import add_omega, floss, initial
 from diagnostics.demo.settings import Settings
@@ -35,13 +36,17 @@ class CharModel(minirnn.Module):
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model with what was recorded: losses, ClipInfos, norms of delta over training."""
+    """A trained model with what was recorded: losses, ClipInfos, norms of delta over training.
+
+    flow: (M, T+1), at the steps flow_steps (M,); strips[name]: (M,), as in `Training`.
+    """
 
     model: CharModel
     loss: NDArray[np.float64]
     clips: list[Any]
     flow: NDArray[np.float64]
     flow_steps: NDArray[np.int64]
+    strips: dict[str, NDArray[np.float64]]
     stopped: str
 
 
@@ -55,6 +60,9 @@ def train(
     losses: list[float] = []
     clips: list[Any] = []
     flow: list[NDArray[np.float64]] = []
+    strips: dict[str, list[float]] = {"rho": [], "update": []}
+    if max_norm is not None:
+        strips["cosine"] = []
     stopped = ""
     stream = minirnn.data.TextStream(corpus.training, settings.batch, settings.steps)
     state = None
@@ -66,10 +74,15 @@ def train(
             loss.backward()
         add_omega(model.recurrent, seen, settings.omega)
         state = _constant(state)
-        if step % settings.record_every == 0:
+        recorded = step % settings.record_every == 0
+        if recorded:
             flow.append(np.median(joint_norm(seen.carried_grads.values()), axis=1))
+            strips["rho"].append(record.decay(seen, step))
+            parameters, before = model.state_dict(), record.gradients(model)
         norm = np.inf if max_norm is None else max_norm
         clips.append(minirnn.clip_grad_norm(model.parameters(), norm))
+        if recorded and max_norm is not None:
+            strips["cosine"].append(record.direction_kept(before, model))
         losses.append(loss.item())
         tick(step + 1, losses[-1], clips[-1].norm)
         if clips[-1].nonfinite:
@@ -77,14 +90,22 @@ def train(
             break
         optimizer.lr = learning_rate(step, settings)
         optimizer.step()
+        if recorded:
+            strips["update"].append(record.relative_change(parameters, model))
     return Trained(
         model=model,
         loss=np.asarray(losses),
         clips=clips,
         flow=np.asarray(flow),
         flow_steps=np.arange(0, len(losses), settings.record_every),
+        strips={name: _of_length(len(flow), values) for name, values in strips.items()},
         stopped=stopped,
     )
+
+
+def _of_length(count: int, values: list[float]) -> NDArray[np.float64]:
+    """Fill up with NaN: a run that stops leaves its last update undone."""
+    return np.asarray(values + [np.nan] * (count - len(values)), np.float64)
 
 
 def learning_rate(step: int, settings: Settings) -> float:

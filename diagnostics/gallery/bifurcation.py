@@ -108,7 +108,7 @@ def paint(figure: Figure, found: Bifurcation) -> None:
         axes.plot(place, point, "o", color=INK, markersize=5, markerfacecolor="none")
         text = f"{words}\nb = {place:.4f}".replace("-", MINUS)
         axes.annotate(
-            text, (place, point), xytext=at, textcoords="offset points", fontsize=8,
+            text, (place, point), xytext=at, textcoords="offset points", fontsize=9,
             ha="right" if at[0] < 0 else "left", va="center",
         )  # fmt: skip
     axes.set(xlim=SPAN, ylim=(-4.5, 4.5), xlabel="bias b", ylabel="state x after many steps")

@@ -90,14 +90,14 @@ def numbers() -> list[Noise]:
 def paint(figure: Figure, found: list[Noise]) -> None:
     """Draw the norms over the steps back, from 1 on a logarithmic axis."""
     axes = figure.subplots()
-    for one, colour in zip(found, SERIES, strict=True):
+    for one, colour in zip(found, SERIES, strict=False):
         lags = np.arange(1, len(one.norm))
         axes.plot(lags, one.norm[1:], color=colour, label=one.name)
         if math.isfinite(one.gone):
             axes.plot(one.gone, GONE, "o", color=colour, markersize=4)
     axes.axhline(GONE, color=MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)))
     axes.annotate("1/1000", (1.01, GONE), xycoords=("axes fraction", "data"), va="center",
-                  fontsize=8, color=INK, annotation_clip=False)  # fmt: skip
+                  fontsize=9, color=INK, annotation_clip=False)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlim=(1, STEPS), ylim=(1e-5, 30),
              xlabel="steps back", ylabel="norm, relative")  # fmt: skip
     decades(axes)

@@ -73,7 +73,7 @@ def paint(figure: Figure, found: list[Reach]) -> None:
         axes.plot(lags[middle:], fitted, color=MUTED, linewidth=3, alpha=0.35)
         axes.plot(lags, one.gain, color=colour, label=one.name)
     axes.axvspan(0, NEAR, color=MUTED, alpha=0.12, linewidth=0)
-    axes.text(NEAR + 0.7, 4, "near", fontsize=8)
+    axes.text(NEAR + 0.7, 4, "near", fontsize=9)
     axes.set(
         yscale="log", xlim=(0, STEPS), ylim=(1e-30, 100), xlabel="steps back from the loss, T - t",
         ylabel="norm of ∂E/∂(state), relative",

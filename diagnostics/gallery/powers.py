@@ -111,7 +111,7 @@ def paint(figure: Figure, powers: Powers) -> None:
         left.plot(norm / norm[0], color=colour, linewidth=1.3)
         left.annotate(
             f"{value:g}", (STEPS, norm[-1] / norm[0]), xytext=(3, 0), textcoords="offset points",
-            fontsize=8, va="center", annotation_clip=False,
+            fontsize=9, va="center", annotation_clip=False,
         )  # fmt: skip
     left.set(yscale="log", xlabel="steps back", ylabel="norm of dh, relative", xlim=(0, STEPS))
     left.set_title(f"one W, scaled to {RHO}")

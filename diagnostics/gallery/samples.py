@@ -45,7 +45,7 @@ def paint(figure: Figure, run: Training) -> None:
     chance = float(np.log(len(run.vocabulary)))
     axes.axhline(chance, color=INK, linewidth=0.8, linestyle=(0, (1, 1.5)))
     axes.annotate("chance", (1.01, chance), xycoords=("axes fraction", "data"), va="center",
-                  fontsize=8, annotation_clip=False)  # fmt: skip
+                  fontsize=9, annotation_clip=False)  # fmt: skip
     axes.set(xlabel="update", ylabel="loss, nats per character", ylim=(0, chance * 1.05))
     axes.legend(loc="upper right")
 

@@ -124,7 +124,7 @@ def paint(figure: Figure, spectra: list[Spectrum]) -> None:
                           label="log |eigenvalues|")  # fmt: skip
             axes.plot(place[finite], value[finite], color=colour, label=one.name, linewidth=1.3)
         axes.set(xlabel="exponent", title=title, ylim=(-5.2, 0.8))
-        axes.legend(loc="lower left", fontsize=7.5)
+        axes.legend(loc="lower left", fontsize=9)
     grid[0].set_ylabel("λ, per step")
 
 

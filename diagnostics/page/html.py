@@ -1,13 +1,14 @@
 """The page: a report's verdicts and pictures in one HTML file that needs nothing else."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
 from diagnostics.numbers import short, spelled
-from diagnostics.page import pictures_of_flow, pictures_of_timeline, pictures_of_training
-from diagnostics.page.picture import Picture
+from diagnostics.page.pictures import pictures
+from diagnostics.page.pictures_of_numbers import self_checks
 from diagnostics.report import Report
 from diagnostics.rules import (
     CLIPPED_FAIL,
@@ -20,68 +21,90 @@ from diagnostics.rules import (
     VANISHING_FAIL,
     VANISHING_WARN,
     Verdict,
+    judged_lags,
 )
 from diagnostics.text import by_severity, tally
 
-PICTURES = (
-    pictures_of_flow.lag_gain,
-    pictures_of_flow.gradient_flow,
-    pictures_of_timeline.timeline,
-    pictures_of_training.heat_map,
-    pictures_of_training.clipping,
-    pictures_of_training.loss,
-)
 _HERE = Path(__file__).parent
+STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
 
 
 def render(report: Report) -> str:
     """Make the page.  A pure function of the report: the same report gives the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+    rules = [rule for rule in RULES if any(v.rule == rule for v in report.verdicts)]
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            style=STYLE,
+            tally=tally(report.verdicts),
+            overview=overview(
+                [subject.name for subject in report.subjects], report.verdicts, rules
+            ),
+            legend=legend(report),
+            note=NOTE,
+            objections=_objections(report),
+            pictures=pictures(report),
+            samples=_samples(report),
+            checks=self_checks(report),
+            tables=_tables(report),
+            runs=_runs(report),
+            data=embedded(report.json()),
+            short=short,
+            judged=shown_number,
+            spelled=spelled,
+        )
+    )
+
+
+def environment(*folders: Path) -> jinja2.Environment:
+    """Return what makes pages from templates, of this folder and of others; strict about names."""
+    made = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*folders, _HERE]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    rules = [rule for rule in RULES if any(v.rule == rule for v in report.verdicts)]
-    return environment.get_template("page.html").render(
-        report=report,
-        style=(_HERE / "style.css").read_text(encoding="utf-8"),
-        tally=tally(report.verdicts),
-        rules=[(rule, f"{rule} {RULES[rule]}") for rule in rules],
-        overview=_overview(report, rules),
-        legend=_legend(report),
-        objections=_objections(report),
-        pictures=pictures(report),
-        samples=_samples(report),
-        tables=_tables(report),
-        runs=_runs(report),
-        data=embeddable(report),
-        short=short,
-        judged=_judged,
-        sentence=_sentence,
-        spelled=spelled,
-    )
+    made.globals["sentence"] = _sentence
+    return made
 
 
-def pictures(report: Report) -> list[Picture]:
-    """Draw every picture that the report has data for."""
-    drawn = [draw(report) for draw in PICTURES]
-    return [picture for picture in drawn if picture is not None]
-
-
-def embeddable(report: Report) -> str:
-    """Return the report's JSON in a form that no HTML parser can mistake for markup."""
-    text = report.json().rstrip()
+def embedded(data: str) -> str:
+    """Return JSON in a form that no HTML parser can mistake for markup."""
+    text = data.rstrip()
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text + "\n"
 
 
-def _overview(report: Report, rules: Sequence[str]) -> list[tuple[str, list[Verdict | None]]]:
-    """One row per subject, one verdict per rule, None where the rule does not apply."""
-    found = {(v.subject, v.rule): v for v in report.verdicts}
-    names = [subject.name for subject in report.subjects]
-    return [(name, [found.get((name, rule)) for rule in rules]) for name in names]
+@dataclass(frozen=True)
+class Overview:
+    """The table of verdicts: names of its columns; rows of a name and a verdict or None each."""
+
+    corner: str
+    columns: list[str]
+    rows: list[tuple[str, list[Verdict | None]]]
+
+
+def overview(names: Sequence[str], verdicts: Sequence[Verdict], rules: Sequence[str]) -> Overview:
+    """Lay out one verdict per subject and rule, the longer of the two downwards."""
+    found = {(name, v.rule): v for v in verdicts for name in names if _concerns(v, name)}
+    found |= {(v.subject, v.rule): v for v in verdicts}  # its own counts before its layer's
+    titles = [f"{rule} {RULES[rule]}" for rule in rules]
+    if len(rules) > len(names):
+        down = [
+            (title, [found.get((name, rule)) for name in names])
+            for rule, title in zip(rules, titles, strict=True)
+        ]
+        return Overview("rule", list(names), down)
+    rows = [(name, [found.get((name, rule)) for rule in rules]) for name in names]
+    return Overview("run", titles, rows)
+
+
+def _concerns(verdict: Verdict, name: str) -> bool:
+    """Whether a verdict is on a subject: a layer's holds for all of its levels and directions."""
+    return f"{name}, ".startswith(f"{verdict.subject}, ")
 
 
 def _objections(report: Report) -> list[list[Verdict]]:
@@ -93,23 +116,26 @@ def _objections(report: Report) -> list[list[Verdict]]:
     return list(groups.values())
 
 
-def _legend(report: Report) -> str:
+def legend(report: Report) -> list[tuple[str, str]]:
+    """Say what each rule that was used judges, and its thresholds."""
     lines = {
-        "R1": f"R1: what is left of a gradient {_lags(report)} (the lag gain); warn below "
-        f"{short(VANISHING_WARN, 1)}, fail below {short(VANISHING_FAIL)}.",
-        "R2": f"R2: the same; warn above {short(EXPLODING_WARN)}, fail above "
-        f"{short(EXPLODING_FAIL)} or when a gradient was not finite.",
-        "R9": f"R9: the fraction of steps clipped; warn above {CLIPPED_WARN:.0%}, fail above "
-        f"{CLIPPED_FAIL:.0%}.",
+        "R1": f"what is left of a gradient {_lags(report)} (the lag gain); warn below "
+        f"{short(VANISHING_WARN, 1)}, fail below {short(VANISHING_FAIL)}",
+        "R2": f"the same; warn above {short(EXPLODING_WARN)}, fail above "
+        f"{short(EXPLODING_FAIL)} or when a gradient was not finite",
+        "R9": f"the fraction of steps clipped; warn above {CLIPPED_WARN:.0%}, fail above "
+        f"{CLIPPED_FAIL:.0%}",
     }
     for rule in TABLE.keys() - lines.keys():
         lines[rule] = _meaning(rule)
     used = {verdict.rule for verdict in report.verdicts}
-    note = (
-        f"In brackets: 95% intervals. Inconclusive: fewer than {MIN_SAMPLES} samples, or an "
-        "interval that straddles a threshold. Info: a fact that is neither good nor bad."
-    )
-    return " ".join([lines[rule] for rule in TABLE if rule in used] + [note])
+    return [(rule, _sentence(lines[rule])) for rule in TABLE if rule in used]
+
+
+NOTE = (
+    f"In brackets: 95% intervals. Inconclusive: fewer than {MIN_SAMPLES} samples, or an interval "
+    "that straddles a threshold. Info: a fact that is neither good nor bad."
+)
 
 
 def _meaning(name: str) -> str:
@@ -123,15 +149,14 @@ def _meaning(name: str) -> str:
         limits += f", fail {side} {short(rule.fail)}"
     if rule.above:
         limits += f", warn above {short(rule.above[0])}, fail above {short(rule.above[1])}"
-    return f"{name}: {rule.judged}; {limits}."
+    return f"{rule.judged}; {limits}"
 
 
 def _lags(report: Report) -> str:
-    lags = sorted({v.lag for v in report.verdicts if v.lag is not None})
-    return f"{' or '.join(str(lag) for lag in lags)} steps earlier"
+    return f"{' or '.join(str(lag) for lag in judged_lags(report.verdicts))} steps earlier"
 
 
-def _judged(verdict: Verdict) -> list[str]:
+def shown_number(verdict: Verdict) -> list[str]:
     """Return the number that was judged and its interval, a line each."""
     if verdict.rule == "R9":
         return [f"{verdict.value:.1%} of steps"]

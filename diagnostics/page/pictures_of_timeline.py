@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diagnostics.numbers import short, with_interval
-from diagnostics.page.picture import Picture, decades, having, spoken
+from diagnostics.page.picture import Picture, decades, having
 from diagnostics.page.pictures_of_training import running_mean
-from diagnostics.page.svg import FAIL, INK, MUTED, SERIES, WARN, canvas, inline
+from diagnostics.page.svg import FAIL, INK, MUTED, SERIES, WARN
 from diagnostics.quantities.statistics import Floats
 from diagnostics.quantities.timeline import Course
 from diagnostics.report import Report, Subject
@@ -30,11 +30,12 @@ def timeline(report: Report) -> Picture | None:
         return None
     shown, course = layers[:MOST], runs[0].quantities["course"]
     strips = _strips(runs[0], shown)
-    with canvas(0.6 + MAP_HEIGHT * len(shown) + STRIP_HEIGHT * len(strips)) as figure:
-        heights = [MAP_HEIGHT] * len(shown) + [STRIP_HEIGHT] * len(strips)
-        grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[
-            :, 0
-        ]
+    heights = [MAP_HEIGHT] * len(shown) + [STRIP_HEIGHT] * len(strips)
+
+    def paint(figure: Figure) -> None:
+        grid = figure.subplots(
+            len(heights), 1, sharex=True, squeeze=False, height_ratios=heights
+        )[:, 0]  # fmt: skip
         _maps(figure, list(grid[: len(shown)]), shown)
         for axes, draw in zip(grid[len(shown) :], strips, strict=True):
             draw(axes)
@@ -42,14 +43,13 @@ def timeline(report: Report) -> Picture | None:
             for step in course.breaks:
                 axes.axvline(step, color=FAIL, linewidth=1.0, linestyle=(0, (3, 1.5)))
         grid[-1].set_xlabel("training step")
-        columns = ("layer", "decay rate at the end", "first row / last row", "vanished", "measured")
-        rows = [_numbers(subject) for subject in layers]
-        svg = inline(figure, "timeline", "Timeline of training", spoken(columns, rows))
+
     left_out = "" if len(layers) == len(shown) else f" The first {MOST} of {len(layers)} layers."
     return Picture(
         name="timeline",
         heading="Timeline of training",
-        svg=svg,
+        height=0.6 + sum(heights),
+        paint=paint,
         shows=(
             "Top: each column is a measured training step, each row a time step of its sequences; "
             "bright is large. A column that is bright above and dark below has a gradient that "
@@ -58,8 +58,8 @@ def timeline(report: Report) -> Picture | None:
             "from the smallest to the largest of the parameters; loss. A dashed line over all: "
             f"there something broke first.{left_out}"
         ),
-        columns=columns,
-        rows=rows,
+        columns=("layer", "decay rate at the end", "first row / last row", "vanished", "measured"),
+        rows=[_numbers(subject) for subject in layers],
         how=shown[0].quantities["timeline"].how,
         cost="one sweep for the decay rate at each measured step; the rest is by-products",
     )
@@ -112,7 +112,7 @@ def _rates(axes: Axes, shown: Sequence[Subject]) -> None:
     axes.axhline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)))
     axes.set_ylabel("rate")
     if len(shown) > 1:
-        axes.legend(loc="best", fontsize=7)
+        axes.legend(loc="best")
 
 
 def _clipped(axes: Axes, clipped: np.ndarray, course: Course) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-WIDTH = 4.8  # inches: at 72 units per inch one unit is about one CSS pixel on a phone
+WIDTH = 4.5  # inches: at 72 units per inch one unit is about one CSS pixel on a phone
 
 INK, MUTED, GRID = "#010203", "#010204", "#010205"
-SERIES = ("#010210", "#010211", "#010212", "#010213", "#010214", "#010215")
+SERIES = ("#010210", "#010211", "#010212", "#010213", "#010214", "#010215", "#010216")
 WARN, FAIL = "#010220", "#010221"
-_CSS = {
+DASHED: tuple[Any, ...] = ((0, (3, 1.5)), (0, (1, 1)), (0, (5, 1.2, 1, 1.2)))
+SENTINELS = {
     INK: "currentColor",
     MUTED: "var(--muted)",
     GRID: "var(--grid)",
@@ -31,12 +32,12 @@ _RC: dict[Any, Any] = {
     "svg.hashsalt": "minirnn",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same layout on every machine
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
     "legend.frameon": False,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -91,8 +92,9 @@ def themed(svg: str, name: str, title: str, description: str) -> str:
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)
-    for sentinel, css in _CSS.items():
+    for sentinel, css in SENTINELS.items():
         svg = svg.replace(sentinel, css)
+    svg = compact(svg)
     view_box = re.search(r'viewBox="([^"]*)"', svg)
     assert view_box is not None  # matplotlib always writes one
     head = (
@@ -103,3 +105,19 @@ def themed(svg: str, name: str, title: str, description: str) -> str:
         f'<desc id="{name}-desc">{escape(description)}</desc>\n'
     )
     return head + svg[svg.index(">") + 1 :].strip()
+
+
+_USE = r' *<use xlink:href="[^"]*" x="[^"]*" y="[^"]*"'
+_ALIKE = re.compile(rf'{_USE} style="([^"]*)"/>\n(?:{_USE} style="\1"/>\n)+')
+
+
+def compact(svg: str) -> str:
+    """Shorten a drawing: a hundredth of a unit is finer than a screen, and dots share a style."""
+    svg = re.sub(r' (d|x|y)="([^"]*)"', lambda m: f' {m[1]}="{_rounded(m[2])}"', svg)
+    return _ALIKE.sub(
+        lambda m: f'<g style="{m[1]}">\n' + m[0].replace(f' style="{m[1]}"', "") + "</g>\n", svg
+    )
+
+
+def _rounded(numbers: str) -> str:
+    return re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", numbers)

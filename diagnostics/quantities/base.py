@@ -26,9 +26,11 @@ class Cost:
     def __str__(self) -> str:
         if self == Cost():
             return "no extra work: recorded while training"
-        return (
-            f"{self.sweeps} sweeps over the sequence, {_si(self.flops)}flop, {_si(self.bytes)}byte"
-        )
+        passes = "sweep" if self.sweeps == 1 else "sweeps"
+        parts = [f"{self.sweeps} {passes} over the sequence"] if self.sweeps else []
+        parts += [f"{_si(self.flops)}flop"] if self.flops else []
+        parts += [f"{_si(self.bytes)}byte"] if self.bytes else []
+        return ", ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)

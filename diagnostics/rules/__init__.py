@@ -19,7 +19,7 @@ from diagnostics.rules.gates import gate_slope, gate_stuck, memory
 from diagnostics.rules.table import MIN_SAMPLES, RULES, TABLE, Rule
 from diagnostics.rules.training import clip_direction, clip_order, clipping, update_ratio
 from diagnostics.rules.trust import self_check, withdrawn
-from diagnostics.rules.verdict import LEVELS, Verdict, selected, verdict_of
+from diagnostics.rules.verdict import LEVELS, Verdict, judged_lags, selected, verdict_of
 
 VANISHING_WARN, VANISHING_FAIL = TABLE["R1"].warn, TABLE["R1"].fail
 EXPLODING_WARN, EXPLODING_FAIL = TABLE["R2"].warn, TABLE["R2"].fail
@@ -47,6 +47,7 @@ __all__ = [
     "exploding",
     "gate_slope",
     "gate_stuck",
+    "judged_lags",
     "lyapunov",
     "memory",
     "needed_lag",

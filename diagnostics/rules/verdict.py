@@ -80,6 +80,20 @@ def judged(name: str, value: float, ci: Interval, n: int) -> tuple[str, float]:
     return "ok", rule.warn
 
 
+def judged_lags(verdicts: Sequence[Verdict], subject: str | None = None) -> list[int]:
+    """Return the lags that gradients were judged at, of one subject or of all, smallest first.
+
+    Those of R1 and R2: other rules look at other lags, R3 at that of the peak.
+    """
+    return sorted(
+        {
+            v.lag
+            for v in verdicts
+            if v.rule in ("R1", "R2") and v.lag is not None and subject in (None, v.subject)
+        }
+    )
+
+
 def interval_of(ci: Any) -> Interval:
     """Return an interval as a pair of floats; None where there is none."""
     if ci is None or np.isnan(np.asarray(ci, np.float64)).any():

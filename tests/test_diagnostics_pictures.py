@@ -1,0 +1,324 @@
+"""The pictures P1 to P13: what they draw are the quantities' own numbers, captions say the rest."""
+
+import json
+import re
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from diagnostics.page import (
+    pictures_of_clipping,
+    pictures_of_credit,
+    pictures_of_dynamics,
+    pictures_of_flow,
+    pictures_of_gates,
+    pictures_of_numbers,
+    pictures_of_steps,
+    pictures_of_training,
+)
+from diagnostics.page.picture import across, lines_of
+from diagnostics.page.pictures import PICTURES, pictures
+from diagnostics.page.svg import canvas, compact
+from diagnostics.quantities.kinds import QUANTITIES
+from diagnostics.report import from_dict
+from tests.full_report import HIDDEN, STEPS, full_report, measured
+
+# Of diagnostics.md 5.2; P11 and P13 consist of several; P14 is a table, tested with the page.
+NAMES = {
+    "P1": "lag-gain", "P2": "gradient-flow", "P3": "influence", "P4": "jacobians",
+    "P5": "lyapunov", "P6": "eigenvalues", "P7": "gates", "P8": "timescales", "P9": "credit",
+    "P10": "truncation", "P11 a-c": "clipping", "P11 d": "clip-direction",
+    "P11 e": "graph-clipping", "P12": "timeline", "P13 a": "numeric-health", "P13 b": "precision",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report():
+    return full_report()
+
+
+@pytest.fixture(scope="module")
+def drawn(report):
+    return {picture.name: picture for picture in pictures(report)}
+
+
+def painted(picture):
+    """The axes of a picture, by their title, in the order of drawing."""
+    with canvas(picture.height) as figure:
+        picture.paint(figure)
+        figure.draw_without_rendering()
+        return figure.axes
+
+
+def line(axes, label):
+    return next(one for one in axes.get_lines() if one.get_label() == label)
+
+
+def test_every_plot_of_the_specification_is_drawn(drawn):
+    assert set(NAMES.values()) <= set(drawn)
+    assert len(drawn) == len(PICTURES)
+
+
+@pytest.mark.parametrize("name", [*NAMES.values(), "loss"])
+def test_a_caption_has_numbers_how_they_were_computed_and_what_they_cost(name, drawn):
+    picture = drawn[name]
+    assert len(picture.shows) > 50 and picture.how and picture.cost
+    assert picture.rows and {len(row) for row in picture.rows} == {len(picture.columns)}
+    cells = [cell for row in picture.rows for cell in row[1:]]
+    assert any(re.search(r"\d", cell) for cell in cells)
+    # An interval, or the reason why there is none.
+    said = picture.how.lower()
+    assert any("[" in cell for cell in cells) or "without interval" in said
+
+
+@pytest.mark.parametrize("name", [*NAMES.values(), "loss"])
+def test_who_cannot_see_a_picture_is_told_its_numbers(name, drawn):
+    picture = drawn[name]
+    words = re.search(rf'<desc id="{name}-desc">([^<]*)</desc>', picture.svg)[1]
+    assert picture.rows[0][0] in words
+    assert re.search(r"\d", words)
+
+
+def test_pictures_are_the_same_bytes_also_by_way_of_json(report, drawn):
+    again = from_dict(json.loads(report.json()), "here")
+    for picture in pictures(again):
+        assert picture.svg == drawn[picture.name].svg, picture.name
+        assert picture.rows == drawn[picture.name].rows
+
+
+def test_every_quantity_of_a_report_is_shown_somewhere(report):
+    """A quantity that no picture and no table shows would be measured for nobody."""
+    elsewhere = {"decay_rate", "product_bound"}  # in the pictures of lag gain and Jacobians
+    alone = {"self_checks", "loss_scaling", "update_ratio"}  # tables, or not of a report's level
+    seen = set()
+    for draw in PICTURES:
+        for name in QUANTITIES:
+            bare = [s.__class__(s.name, {name: q}, s.settings) for s in report.subjects
+                    if (q := s.quantities.get(name)) is not None]  # fmt: skip
+            stripped = report.__class__("", bare, report.verdicts)
+            seen |= {name} if bare and draw(stripped) is not None else set()
+    assert seen | elsewhere | alone == set(QUANTITIES)
+
+
+def test_p1_draws_gain_rate_and_the_lag_at_which_a_thousandth_is_left(report):
+    axes = painted(pictures_of_flow.lag_gain(report))[0]
+    for subject in report.subjects:
+        gain = subject.quantities["lag_gain"]
+        np.testing.assert_array_equal(line(axes, subject.name).get_ydata(), gain.value)
+    rate = report["rnn", "decay_rate"]
+    # The LSTM's thousandth lies beyond the largest lag that was measured.
+    assert report["lstm", "decay_rate"].horizon > STEPS - 1 > rate.horizon
+    diamonds = [one for one in axes.get_lines() if one.get_marker() == "D"]
+    assert len(diamonds) == 1
+    assert (diamonds[0].get_xdata()[0], diamonds[0].get_ydata()[0]) == (rate.horizon, 1e-3)
+    assert rate.value**rate.horizon == pytest.approx(1e-3)
+
+
+def test_p2_draws_total_local_and_carried(report):
+    axes = painted(pictures_of_flow.gradient_flow(report))
+    flow = report["lstm", "gradient_flow"]
+    np.testing.assert_array_equal(line(axes[0], "total δ").get_ydata(), flow.value)
+    local = line(axes[0], "local ε").get_ydata()
+    np.testing.assert_array_equal(local[1:], flow.local_norm[1:])
+    assert np.isnan(local[0]) and flow.local_norm[0] == 0  # nothing enters at the initial state
+
+
+def test_p3_shows_only_rows_that_the_source_can_reach(report):
+    axes = painted(pictures_of_steps.influence(report))[0]
+    found = report["lstm", "influence"]
+    shown = axes.get_images()[0].get_array()
+    for values, source, norms in zip(shown, found.sources, found.value, strict=True):
+        assert np.isnan(np.asarray(values)[source + 1 :]).all()
+        np.testing.assert_allclose(values[: source + 1], np.log10(norms[: source + 1]), rtol=1e-12)
+
+
+def test_p4_draws_the_bound_above_the_truth(report):
+    left, right = painted(pictures_of_steps.jacobians(report))[:2]
+    values, bound = (report["lstm", name] for name in ("singular_values", "product_bound"))
+    np.testing.assert_array_equal(left.get_lines()[1].get_ydata(), values.spread[:, 0])
+    drawn_bound = line(right, "bound").get_ydata()
+    truth = line(right, "true largest").get_ydata()
+    np.testing.assert_allclose(drawn_bound, bound.bound / np.log(10), rtol=1e-12)
+    assert (drawn_bound >= truth - 1e-9).all() and (drawn_bound > truth + 0.1).any()
+
+
+def test_p5_draws_the_spectrum_and_how_its_first_exponent_settled(report):
+    left, right = painted(pictures_of_dynamics.lyapunov(report))
+    found = report["lstm", "lyapunov"]
+    np.testing.assert_array_equal(line(left, "lstm").get_ydata(), found.value)
+    curve = right.get_lines()[0].get_ydata()
+    assert curve[-1] == pytest.approx(found.value[0], abs=1e-12)
+    limits = {round(float(one.get_ydata()[0]), 6) for one in left.get_lines()[-4:]}
+    lag = STEPS - 1
+    assert {round(6.9 / lag, 6), round(-6.9 / lag, 6)} <= limits
+
+
+def test_p6_draws_every_eigenvalue_and_the_unit_circle(report):
+    axes = painted(pictures_of_dynamics.eigenvalues(report))[0]
+    circle = np.hypot(*axes.get_lines()[0].get_data())
+    np.testing.assert_allclose(circle, 1.0, rtol=1e-12)
+    found = report["lstm", "linearisation"]
+    assert len(line(axes, "mean Jacobian").get_xdata()) == 2 * HIDDEN
+    for block, values in found.weights.items():
+        np.testing.assert_array_equal(line(axes, f"block {block}").get_xydata(), values)
+
+
+def test_p7_draws_a_dot_per_unit_and_gate(report):
+    axes = painted(pictures_of_gates.saturation(report))
+    found = report["lstm", "gate_statistics"]
+    gates = [a.texts[0].get_text() for a in axes if a.texts]
+    assert gates == ["i", "f", "g", "o", "h"]
+    for one, gate in zip(axes, "ifgo", strict=False):
+        dots = one.get_lines()[1]
+        np.testing.assert_array_equal(dots.get_xdata(), found.left[gate])
+        np.testing.assert_array_equal(dots.get_ydata(), found.right[gate])
+
+
+def test_p8_counts_every_unit_once_and_says_which_runs_keep_nothing(report):
+    picture = pictures_of_gates.timescales(report)
+    axes = painted(picture)[0]
+    assert sum(bar.get_height() for bar in axes.patches) == HIDDEN
+    assert "no unit keeps its state by itself: rnn" in picture.shows
+
+
+def test_p9_stacks_the_gates_up_to_the_norm_of_the_step(report):
+    axes = painted(pictures_of_credit.credit(report))[0]
+    found = report["lstm", "credit"]
+    top = np.max([v.vertices[:, 1].max() for c in axes.collections for v in c.get_paths()])
+    assert top == pytest.approx(found.value.max(), rel=1e-12)
+    below = np.sqrt(np.sum([np.square(v) for v in found.gates.values()], axis=0))
+    np.testing.assert_allclose(below, found.value, rtol=1e-9)  # squares of gates add up
+
+
+def test_p10_draws_error_and_direction_by_chunk(report):
+    left, right = painted(pictures_of_credit.truncation(report))
+    found = report["lstm", "tbptt_error"]
+    values = line(left, "lstm").get_ydata()
+    np.testing.assert_array_equal(values[:-1], found.value[:-1])
+    assert found.value[-1] == 0 and np.isnan(values[-1])  # the whole sequence in one chunk
+    np.testing.assert_array_equal(right.get_lines()[0].get_ydata()[:-1], 1 - found.cosine[:-1])
+
+
+def test_p11_marks_clipped_steps_and_says_that_the_direction_was_kept(report):
+    picture = pictures_of_clipping.clipping(report)
+    axes = painted(picture)[0]
+    clip = report["lstm", "clipping"]
+    np.testing.assert_array_equal(line(axes, "after clipping").get_ydata(), clip.post)
+    marks = [c for c in axes.collections if len(c.get_paths()) == clip.clipped.sum()]
+    assert len(marks) == 1
+    assert "lstm 1.000000" in picture.shows
+
+
+def test_p11_tells_whose_norm_was_clipped_and_what_it_did_to_the_direction(report):
+    picture = pictures_of_clipping.direction(report)
+    # (3, 4, 1) clipped to (1, 1, 1): cosine 8 / sqrt(26 * 3), shares 25/26 and 1/26.
+    assert picture.rows[0][1] == f"{8 / np.sqrt(78):.4f}"
+    widths = sorted(bar.get_width() for bar in painted(picture)[0].patches)
+    np.testing.assert_allclose(widths, [1 / 26, 1 / 26, 25 / 26, 25 / 26], rtol=1e-12)
+
+
+def test_p11_draws_delta_with_and_without_clipping_inside_the_graph(report):
+    axes = painted(pictures_of_clipping.in_graph(report))[0]
+    found = report["lstm", "graph_clipping"]
+    np.testing.assert_array_equal(line(axes, "as it is").get_ydata(), found.total_norm)
+    clipped = line(axes, "clipped at every step back").get_ydata()
+    np.testing.assert_array_equal(clipped, found.clipped_norm)
+
+
+def test_p12_draws_the_map_and_what_was_recorded_below_it(report):
+    axes = painted(pictures_of_training.timeline(report))
+    training = report["lstm", "training"]
+    labels = [a.get_ylabel() for a in axes if a.get_ylabel()]
+    assert labels[:4] == ["row t", "ρ", "clipped", "update"]  # noqa: RUF001 - the letter
+    shown = np.asarray(axes[0].get_images()[0].get_array())
+    np.testing.assert_allclose(shown, np.log10(training.flow).T, rtol=1e-12)
+    strips = {a.get_ylabel(): a.get_lines()[-1].get_ydata() for a in axes if a.get_lines()}
+    np.testing.assert_array_equal(strips["ρ"], training.strips["rho"])  # noqa: RUF001
+    assert strips["clipped"][-1] == report["lstm", "clipping"].clipped[-25:].mean()
+
+
+def test_a_report_written_before_there_were_strips_is_still_read_and_drawn(report):
+    document = json.loads(report.json())
+    for subject in document["subjects"]:
+        del subject["quantities"]["training"]["strips"]
+    again = from_dict(document, "an older file")
+    assert pictures_of_training.timeline(again).svg.startswith("<svg")
+
+
+def test_p13_draws_nothing_where_nothing_left_its_range_and_a_dot_per_parameter(report):
+    axes = painted(pictures_of_numbers.numeric_health(report))[0]
+    heights = [path.vertices[:, 1].max() for c in axes.collections for path in c.get_paths()]
+    assert max(heights) == 0
+    axes = painted(pictures_of_numbers.precision(report))[0]
+    dots = [one.get_xdata()[0] for one in axes.get_lines() if one.get_marker() == "o"]
+    known = [v for s in report.subjects for v in s.quantities["precision"].parameters.values()]
+    assert sorted(dots) == sorted(v for v in known if v > 0)
+
+
+def test_p14_lists_every_identity_of_one_layer_and_the_worst_of_several(report):
+    columns, rows = pictures_of_numbers.self_checks(measured("lstm"))
+    checks = measured("lstm")["self_checks"]
+    assert [row[0] for row in rows] == list(checks.residuals)
+    assert {row[3] for row in rows} == {"holds"}
+    columns, rows = pictures_of_numbers.self_checks(report)
+    assert len(columns) == 5 and [row[0] for row in rows] == ["lstm", "rnn"]
+    assert rows[0][2] == checks.worst
+    assert rows[0][1] == f"{len(checks.residuals)} of {len(checks.residuals)} hold"
+
+
+def test_levels_and_directions_stand_in_panels_of_their_own(report):
+    subject = report.subjects[0]
+    names = [f"encoder, level {k}, {way}" for k in (1, 0) for way in ("forward", "reverse")]
+    four = replace(report, subjects=[replace(subject, name=name) for name in names], verdicts=[])
+    axes = painted(pictures_of_steps.influence(four))
+    # Two stand side by side, so a name of 25 characters fits in one line.
+    assert [a.get_title() for a in axes if a.get_title()] == names
+    axes = painted(pictures_of_gates.saturation(four))
+    words = [text.get_text() for a in axes for text in a.texts]
+    assert [text for text in words if len(text) > 1] == names
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "lines"), [(1, 1, 1), (3, 3, 1), (4, 2, 2), (7, 3, 3)]
+)
+def test_panels_fill_their_rows(count, columns, lines):
+    assert (across(count), lines_of(count)) == (columns, lines)
+
+
+def test_a_drawing_is_shortened_without_moving_anything_visibly():
+    dot = '<use xlink:href="#m" x="1.23456" y="-7.0001" style="fill: red"/>\n'
+    made = compact(f'<path d="M 0.123456 9.87654"/>\n{dot}{dot}<text x="3.5">1.23456</text>')
+    assert '<path d="M 0.12 9.88"/>' in made and '<text x="3.5">1.23456</text>' in made
+    assert made.count('style="fill: red"') == 1 and made.count('x="1.23" y="-7.00"') == 2
+
+
+def spoiled(value, by):
+    """The same value with every float in it replaced."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return np.full_like(value, by)
+    if isinstance(value, dict):
+        return {key: spoiled(item, by) for key, item in value.items()}
+    return by if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("by", [np.nan, np.inf, 0.0])
+def test_numbers_that_cannot_be_drawn_are_left_out_without_a_warning(by, report):
+    """A report of what went wrong must be drawn above all: warnings are errors here."""
+    kept = ("cost", "max_norm", "clip")  # counts and thresholds are given, not measured
+    subjects = [
+        replace(
+            subject,
+            quantities={
+                name: replace(q, **{f.name: spoiled(getattr(q, f.name), by)
+                                    for f in fields(q) if f.name not in kept})
+                for name, q in subject.quantities.items()
+            },
+        )
+        for subject in report.subjects
+    ]  # fmt: skip
+    for picture in pictures(replace(report, subjects=subjects)):
+        with canvas(picture.height) as figure:
+            picture.paint(figure)
+            figure.draw_without_rendering()
+            assert all(len(row) == len(picture.columns) for row in picture.rows)
