@@ -15,6 +15,7 @@ from diagnostics.page import (
     pictures_of_gates,
     pictures_of_numbers,
     pictures_of_steps,
+    pictures_of_timeline,
     pictures_of_training,
 )
 from diagnostics.page.picture import across, lines_of
@@ -57,7 +58,8 @@ def line(axes, label):
 
 def test_every_plot_of_the_specification_is_drawn(drawn):
     assert set(NAMES.values()) <= set(drawn)
-    assert len(drawn) == len(PICTURES)
+    of_a_monitor = {pictures_of_timeline.timeline}  # drawn in test_diagnostics_monitor_report.py
+    assert len(drawn) == len(set(PICTURES) - of_a_monitor)
 
 
 @pytest.mark.parametrize("name", [*NAMES.values(), "loss"])
@@ -91,6 +93,7 @@ def test_every_quantity_of_a_report_is_shown_somewhere(report):
     """A quantity that no picture and no table shows would be measured for nobody."""
     elsewhere = {"decay_rate", "product_bound"}  # in the pictures of lag gain and Jacobians
     alone = {"self_checks", "loss_scaling", "update_ratio"}  # tables, or not of a report's level
+    of_a_monitor = {"timeline", "course"}  # drawn in test_diagnostics_monitor_report.py
     seen = set()
     for draw in PICTURES:
         for name in QUANTITIES:
@@ -98,7 +101,8 @@ def test_every_quantity_of_a_report_is_shown_somewhere(report):
                     if (q := s.quantities.get(name)) is not None]  # fmt: skip
             stripped = report.__class__("", bare, report.verdicts)
             seen |= {name} if bare and draw(stripped) is not None else set()
-    assert seen | elsewhere | alone == set(QUANTITIES)
+    assert seen | elsewhere | alone | of_a_monitor == set(QUANTITIES)
+    assert not seen & of_a_monitor
 
 
 def test_p1_draws_gain_rate_and_the_lag_at_which_a_thousandth_is_left(report):
