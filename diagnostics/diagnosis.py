@@ -67,7 +67,9 @@ def diagnose(
         # Numbers that are not finite are what the report is about: NumPy need not warn of them.
         stack.enter_context(np.errstate(all="ignore"))
         stack.enter_context(evaluating(model))
-        watched = {name: stack.enter_context(minirnn.watch(m)) for name, m in layers.items()}
+        watched = {
+            name: stack.enter_context(minirnn.watch(m, keep=True)) for name, m in layers.items()
+        }
         called = {name: stack.enter_context(calls_of(m)) for name, m in layers.items()}
         out = model(x)
         value = None if y is None else (loss or loss_for(y))(_first(out), y)

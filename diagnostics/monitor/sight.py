@@ -91,7 +91,7 @@ class Sight:
         calls, parameters, look = self._calls[name], self._parameters, self._look
 
         def through(forward: Any, *given: Any, **named: Any) -> Any:
-            with minirnn.watch(layer) as seen:
+            with minirnn.watch(layer, keep=True) as seen:  # a pullback follows
                 made = forward(*given, **named)
             if _on_tape(made) and seen.calls:
                 kept = look(layer, seen.calls[-1], _start(*given, **named))

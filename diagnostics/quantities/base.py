@@ -52,6 +52,9 @@ UNSAVED = {"unsaved": True}  # metadata of a field that JSON leaves out: large a
 
 def encode(value: Any) -> Any:
     """Turn a quantity's field into what strict JSON holds; non-finite floats become strings."""
+    kind = type(value)
+    if kind is str or kind is int or value is None or (kind is float and math.isfinite(value)):
+        return value  # most of what is written
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: encode(getattr(value, f.name)) for f in saved_fields(value)}
     if isinstance(value, np.ndarray | np.generic):

@@ -158,9 +158,7 @@ class _Backward:
             back.run(celltype.BACKWARD, 0.0)
         frame.drain.run(celltype.DRAIN, 0.0)
 
-    def _targets(
-        self, weights: bool, input: bool
-    ) -> tuple[dict[str, np.ndarray], dict[str, int]]:  # fmt: skip
+    def _targets(self, weights: bool, input: bool) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """Make the arrays that the closing products write to; returns where they begin, too."""
         k, frame = self.kernel, self.frame
         out: dict[str, np.ndarray] = {}

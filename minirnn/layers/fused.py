@@ -9,7 +9,7 @@ from minirnn.kernels.backward import Gradients, backward
 from minirnn.kernels.cellkernel import CellKernel, Packed, cell_kernel
 from minirnn.kernels.fold import Fold, table_of
 from minirnn.kernels.forward import Run
-from minirnn.kernels.frame import CONSUME, RECORD
+from minirnn.kernels.frame import CONSUME, RECORD, WATCH
 from minirnn.kernels.rows import arrange
 from minirnn.layers.direction import Direction
 from minirnn.layers.packed import PackedWeights, recurrent_bias, same, stamp
@@ -69,7 +69,7 @@ def run_fused(run: Direction, weights: PackedWeights, view: Any = None) -> tuple
             final,
             weights=wants_weights,
             input=wants_x,
-            mode=CONSUME if view is None else RECORD,
+            mode=CONSUME if view is None else WATCH if view.keep else RECORD,
         )
         states = [got.state[k] for k in cell.state]
         under = [got.below[k] for k, _ in zip(cell.state, run.below, strict=False)]

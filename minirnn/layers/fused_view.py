@@ -18,6 +18,7 @@ class FusedView(View):
 
     _fused: Run
     _layout: UserLayout
+    keep = False  # whether the backward pass leaves the gates where they are
 
     def attach(self, made: Run) -> None:
         """Take note of the forward pass."""

@@ -286,6 +286,7 @@ class Recurrent(Module):
             return outputs
         view = FusedView(run.unfolded()) if watched else None
         if view is not None:
+            view.keep = any([seen.keep for seen in self._watchers])
             views[place] = view
         return run_fused(run, self._packed[place], view)
 

@@ -12,8 +12,9 @@ from minirnn.layers.views import View
 class Seen:
     """What `watch` has seen: every call, and the last one's quantities as attributes."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: bool) -> None:
         self.calls: list[Call] = []
+        self.keep = keep
 
     def _last(self) -> Call:
         if not self.calls:
@@ -30,11 +31,13 @@ class Seen:
 
 
 @contextmanager
-def watch(layer: Recurrent) -> Iterator[Seen]:
+def watch(layer: Recurrent, keep: bool = False) -> Iterator[Seen]:
     """Keep what happens inside a recurrent layer while this block is open.
 
     Every forward pass of the layer inside the block becomes one record; the backward pass may come
-    later. Watches nest. Yields an object with
+    later. Watches nest. keep: leave the gates where they are in the backward pass. Else it writes
+    over them, as without `watch`, and the forward pass is run again when gates or a pullback are
+    asked for after it: slower then, faster where they are not. Yields an object with
 
     * ``states[k]`` (T+1, B, H), row 0 the initial state; ``gates[k]`` (T, B, H);
     * after backward ``state_grads[k]``, ``carried_grads[k]`` (T+1, B, H), ``gate_grads[k]``,
@@ -52,7 +55,7 @@ def watch(layer: Recurrent) -> Iterator[Seen]:
             f"watch: layer must be a Recurrent (RNN, LSTM, GRU ...), got {type(layer).__name__}; "
             "watch the recurrent layers inside a model one by one"
         )
-    seen = Seen()
+    seen = Seen(keep)
     layer._watchers.append(seen)
     try:
         yield seen

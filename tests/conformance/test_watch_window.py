@@ -67,11 +67,11 @@ def test_backward_may_come_after_the_block(layer, data):
     assert (seen.carried_grads["h"][-1] == 1).all()
 
 
-def both_ways(layer, data, lengths=None):
+def both_ways(layer, data, lengths, keep):
     """Two watched training steps: gates read before backward, and after it."""
     read = []
     for early in (True, False):
-        with minirnn.watch(layer) as seen:
+        with minirnn.watch(layer, keep=keep and not early) as seen:
             output, _ = layer(data.x, harness.pack(data.state0), lengths=lengths)
             gates = dict(seen.gates) if early else {}
             output.backward(data.d_output, retain_graph=True)
@@ -82,11 +82,12 @@ def both_ways(layer, data, lengths=None):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "gru_before", "lstm_layernorm", "lstm_1997"])
 @pytest.mark.parametrize("lengths", [None, LENGTHS])
-def test_gates_are_the_same_before_and_after_backward(cell, lengths):
-    """Backward writes derivatives over them: they are computed again, and nothing else changes."""
+@pytest.mark.parametrize("keep", [False, True])
+def test_gates_are_the_same_before_and_after_backward(cell, lengths, keep):
+    """Kept, or written over by derivatives and computed again; and nothing else changes."""
     layer = harness.build(cell, CASE)
     data = harness.draw(layer, CASE)
-    (seen, _, before), (again, output, after) = both_ways(layer, data, lengths)
+    (seen, _, before), (again, output, after) = both_ways(layer, data, lengths, keep)
     for k, gate in before.items():
         harness.assert_same_bits(after[k], gate, k)
     for name in ("gate_grads", "recurrent_gate_grads", "state_grads", "carried_grads"):
@@ -101,11 +102,14 @@ def test_gates_are_the_same_before_and_after_backward(cell, lengths):
 def test_after_backward_gates_need_the_input_as_it_was(layer, data):
     x = minirnn.Tensor(data.x)
     with minirnn.watch(layer) as seen:
-        output, _ = layer(x)
-        output.sum().backward()
+        layer(x)[0].sum().backward()
     x.assign(2 * data.x)
     with pytest.raises(RuntimeError, match="input, which has been written"):
         seen.gates["i"]
+    with minirnn.watch(layer, keep=True) as seen:
+        layer(x)[0].sum().backward()
+    x.assign(data.x)
+    assert np.isfinite(seen.gates["i"]).all()
 
 
 def test_what_a_record_holds_is_freed_without_the_collector(layer, data):
