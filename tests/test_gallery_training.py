@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minirnn
-from diagnostics.gallery import landscape, temporal_order
+from diagnostics.gallery import landscape, temporal_order, training_record
 from diagnostics.gallery.temporal_order import EVERY, METHODS, Record, batch_of, train
 
 
@@ -42,6 +42,14 @@ def test_the_record_has_the_published_names_and_fits_together(tmp_path):
     with np.load(tmp_path / "run.npz") as saved:
         assert set(saved) >= {"train_nll", "valid_error", "gradient_norm", "rho_Whh", "Omega"}
         np.testing.assert_array_equal(saved["Omega"], record.Omega)
+
+
+def test_the_histogram_counts_every_step_once_also_those_beyond_its_ends():
+    edges = np.array([-2.0, -1.0, 0.0, 1.0])
+    logs = np.array([[-30.0, -1.5, -0.5], [0.5, 0.5, 7.0]])
+    np.testing.assert_allclose(
+        training_record.histogram(logs, edges), [2 / 6, 1 / 6, 3 / 6], rtol=1e-15
+    )
 
 
 def test_methods_start_alike_and_omega_is_part_of_what_is_clipped():

@@ -27,6 +27,7 @@ from diagnostics.page.svg import MUTED, SERIES
 
 RADIUS = "spectral radius; norm (dotted)"
 LATE = 10  # checks that "in the end" is the mean of
+BINS = 24
 RUNNING = 25  # updates in a running mean or median
 Records = dict[str, Record]
 
@@ -44,7 +45,8 @@ def running(values: Any, length: int = RUNNING) -> Any:
 
 def paint(figure: Figure, records: Records) -> None:
     """Draw error, gradient norm, spectral radius, Omega, saturation, and gradients by step."""
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2.35, 1), squeeze=False)[:, 0]
+    parts = figure.subfigures(3, 1, height_ratios=(2.35, 1, 0.95), squeeze=False)[:, 0]
+    top, maps, histograms = parts
     grid = top.subplots(3, 2, sharex=True)
     updates = EVERY * np.arange(1, UPDATES // EVERY + 1)
     for (name, record), colour in zip(records.items(), SERIES, strict=False):
@@ -69,7 +71,8 @@ def paint(figure: Figure, records: Records) -> None:
         decades(axes, most=4)
     for axes in grid[-1]:
         axes.set_xlabel("update")
-    _maps(bottom, records)
+    _maps(maps, records)
+    _histograms(histograms, records)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
                   columnspacing=1.0)  # fmt: skip
 
@@ -77,7 +80,7 @@ def paint(figure: Figure, records: Records) -> None:
 def _maps(figure: Any, records: Records) -> None:
     """Draw the gradient's norm by update and step, one map per method."""
     grid = figure.subplots(1, len(records), sharey=True)
-    logs = {name: np.log10(np.maximum(r.norm_by_step, 1e-30)) for name, r in records.items()}
+    logs = _logs(records)
     every = np.concatenate([values.ravel() for values in logs.values()])
     low, high = np.percentile(every, [1, 99.5])
     for axes, (name, values) in zip(grid, logs.items(), strict=True):
@@ -86,12 +89,46 @@ def _maps(figure: Any, records: Records) -> None:
             vmin=low, vmax=high, extent=(0, UPDATES, 0, values.shape[1]),
         )  # fmt: skip
         axes.grid(False)
-        axes.set_title(name.replace("SGD + clipping", "+ clipping").replace(" + Omega", " + Ω"))
+        axes.set_title(_short(name))
         axes.set_xlabel("update")
         axes.set_xticks([0, UPDATES // 2, UPDATES])
     grid[0].set_ylabel("step t")
     bar = figure.colorbar(image, ax=list(grid), aspect=12)
     bar.set_label("log₁₀ ‖∂E/∂h‖")
+
+
+def histogram(values: Any, edges: Any) -> Any:
+    """Return the share of steps whose gradient lies in each bin.  values: (checks, T + 1)."""
+    inside = np.clip(values, edges[0], edges[-1])  # what lies beyond counts in the last bin
+    counts, _ = np.histogram(inside, edges)
+    return counts / inside.size
+
+
+def _histograms(figure: Any, records: Records) -> None:
+    """Draw how the gradients of all steps were spread, early and late in training."""
+    grid = figure.subplots(1, len(records), sharex=True, sharey=True)
+    logs = _logs(records)
+    every = np.concatenate([values.ravel() for values in logs.values()])
+    edges = np.linspace(*np.percentile(every, [0.5, 99.5]), BINS + 1)
+    for axes, (name, values) in zip(grid, logs.items(), strict=True):
+        quarter = max(1, len(values) // 4)
+        axes.stairs(histogram(values[:quarter], edges), edges, color=MUTED, label="first quarter")
+        axes.stairs(
+            histogram(values[-quarter:], edges), edges, color=SERIES[0], label="last quarter"
+        )
+        axes.set_title(_short(name))
+        axes.set_xlabel("log₁₀ ‖∂E/∂h‖")
+    grid[0].set_ylabel("share of steps")
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+
+
+def _logs(records: Records) -> dict[str, Any]:
+    """Return log10 of the gradient's norm by check and step, (M, T + 1), of each method."""
+    return {name: np.log10(np.maximum(r.norm_by_step, 1e-30)) for name, r in records.items()}
+
+
+def _short(name: str) -> str:
+    return name.replace("SGD + clipping", "+ clipping").replace(" + Omega", " + Ω")
 
 
 def caption(records: Records) -> Caption:
@@ -118,7 +155,8 @@ def caption(records: Records) -> Caption:
             "loss stays at log 4 (dotted) as long as nothing from the middle of the sequence "
             "reaches the end of it; when the spectral radius passes 1 the gradient does, and soon "
             "explodes. Omega brings that moment forward. Below: gradients by step on unseen "
-            "sequences."
+            "sequences, and how many steps have a gradient of which size, early and late in "
+            "training; the ends count what lies beyond them."
         ),
         columns=("method", "below 1% wrong after", "wrong in the end", "largest norm",
                  "radius in the end", "Omega in the end"),
@@ -151,4 +189,4 @@ def series(records: Records) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     return ("method", "update", *names), rows
 
 
-FIGURE = Recipe(6.4, numbers, paint, caption, series)
+FIGURE = Recipe(8.0, numbers, paint, caption, series)
