@@ -62,7 +62,9 @@ def test_a_step_says_the_same_before_the_update_and_after_it():
 def test_a_layer_is_watched_at_measured_steps_only(monkeypatch):
     watched = []
     watch = minirnn.watch
-    monkeypatch.setattr(minirnn, "watch", lambda layer: watched.append(layer) or watch(layer))
+    monkeypatch.setattr(
+        minirnn, "watch", lambda layer, **kept: watched.append(layer) or watch(layer, **kept)
+    )
     net = Net()
     monitor = dg.Monitor(net, every=3)
     seen = []
