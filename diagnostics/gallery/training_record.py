@@ -25,7 +25,7 @@ from diagnostics.numbers import short
 from diagnostics.page.picture import decades
 from diagnostics.page.svg import MUTED, SERIES
 
-RADIUS = "spectral radius; norm (dotted)"
+RADIUS = "radius; norm dotted"
 LATE = 10  # checks that "in the end" is the mean of
 BINS = 24
 RUNNING = 25  # updates in a running mean or median
