@@ -109,7 +109,8 @@ def _histograms(figure: Any, records: Records) -> None:
     grid = figure.subplots(1, len(records), sharex=True, sharey=True)
     logs = _logs(records)
     every = np.concatenate([values.ravel() for values in logs.values()])
-    edges = np.linspace(*np.percentile(every, [0.5, 99.5]), BINS + 1)
+    low, high = np.percentile(every, [0.5, 99.5])
+    edges = np.linspace(low, high, BINS + 1)
     for axes, (name, values) in zip(grid, logs.items(), strict=True):
         quarter = max(1, len(values) // 4)
         axes.stairs(histogram(values[:quarter], edges), edges, color=MUTED, label="first quarter")
