@@ -30,6 +30,7 @@ class FusedView(View):
         got.forget()  # the tape has them
 
     def _pull(self, final: Arrays, rows: Arrays, clip: float | None) -> View:
+        self._restore()
         internal = {k: self._layout.to_internal(v) for k, v in rows.items()}
         got = backward(
             self._fused, {}, final, internal, weights=False, input=False, mode=WATCH, clip=clip
@@ -75,8 +76,9 @@ class FusedView(View):
         """Have the forward pass run again if the backward pass wrote over the gates."""
         if self._fused.consumed and self._run.x.version != self._versions[0]:
             raise RuntimeError(
-                "watch: after the backward pass gates are computed again from the input, which "
-                "has been written to since; read them before, or do not write to the input"
+                "watch: after the backward pass gates, and what a pullback needs, are computed "
+                "again from the input, which has been written to since; ask before the write, or "
+                "open watch(layer, keep=True)"
             )
         self._fused.restore()
 

@@ -106,6 +106,8 @@ def test_after_backward_gates_need_the_input_as_it_was(layer, data):
     x.assign(2 * data.x)
     with pytest.raises(RuntimeError, match="input, which has been written"):
         seen.gates["i"]
+    with pytest.raises(RuntimeError, match="input, which has been written"):
+        seen.pullback(np.ones((CASE.T, CASE.B, CASE.H)))
     with minirnn.watch(layer, keep=True) as seen:
         layer(x)[0].sum().backward()
     x.assign(data.x)
