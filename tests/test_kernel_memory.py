@@ -8,6 +8,7 @@ import pytest
 import minirnn
 from minirnn import cells
 from minirnn.equations.plan import plan
+from minirnn.kernels import threads
 from minirnn.kernels._jit import JIT_DISABLED
 from minirnn.kernels.team import Team
 
@@ -111,3 +112,24 @@ def test_an_error_in_a_share_reaches_the_caller_and_the_team_goes_on():
     ran = []
     team.run_call(lambda i, n: ran.append(i), 2)
     assert sorted(ran) == [0, 1]
+
+
+@pytest.mark.parametrize("units", [H, 20])
+def test_a_step_that_two_threads_share_has_the_bits_of_the_sequence(units, rng, monkeypatch):
+    monkeypatch.setattr(threads, "_WORTH_FLOPS", 0.0)  # so that sizes of a test are worth it
+    layer = minirnn.LSTM(I, units, num_layers=2, dtype="float64", seed=0)
+    x = rng.standard_normal((T, B, I))
+    with minirnn.no_grad():
+        _, expected = layer(x)
+    shared, launch, state = [], threads.launch, None
+
+    def noted(function, argument, wanted):
+        shared.append(wanted)
+        launch(function, argument, wanted)
+
+    monkeypatch.setattr(threads, "launch", noted)
+    for x_t in x:
+        state = layer.step(x_t, state)
+    assert shared == [threads.get_num_threads()] * (2 * T) or threads.get_num_threads() == 1
+    for stepped, whole in zip(state, expected, strict=True):
+        np.testing.assert_array_equal(stepped.numpy(), whole.numpy())
