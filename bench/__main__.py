@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 KEPT = ROOT / ".benchmarks"  # raw files of pytest-benchmark, not committed
 
 
-def raw_file(threads: int, quick: bool = False) -> Path:
-    """Return where a process leaves what it measured."""
-    return KEPT / f"{'quick' if quick else 'full'}-{threads}.json"
+def raw_file(threads: int, kind: str = "full") -> Path:
+    """Return where a process leaves what it measured: all ("full"), "quick" or a "part"."""
+    return KEPT / f"{kind}-{threads}.json"
 
 
 def command(threads: int, quick: bool, arguments: list[str]) -> list[str]:
@@ -29,11 +29,12 @@ def command(threads: int, quick: bool, arguments: list[str]) -> list[str]:
     Runs are also kept by number in a storage for each number of threads, so that
     ``--benchmark-compare`` finds the last run of the same kind.
     """
+    kind = "part" if picks(arguments) else "quick" if quick else "full"
     return [
         sys.executable, "-m", "pytest", "bench", "--benchmark-only",
         "-W", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning",
         "--benchmark-columns=median,iqr,rounds",
-        f"--benchmark-json={raw_file(threads, quick)}",
+        f"--benchmark-json={raw_file(threads, kind)}",
         f"--benchmark-storage=file://{KEPT}/{threads}-threads", "--benchmark-autosave",
         *arguments,
     ]  # fmt: skip

@@ -58,8 +58,7 @@ def load(files: Iterable[Path]) -> Results:
     for file in files:
         if not file.exists():
             continue
-        saved = json.loads(file.read_text(encoding="utf-8"))
-        trimmed = saved if "common" in saved else trim(saved)
+        trimmed = read(file)
         common = trimmed["common"]
         about = {"cpu": trimmed["machine_info"]["cpu"], "date": trimmed["datetime"]}
         around[common["threads"]] = common | about | {"commit": trimmed["commit_info"]["id"]}
@@ -68,6 +67,12 @@ def load(files: Iterable[Path]) -> Results:
             whole = info | {"threads": common["threads"]}
             entries.append(Entry(s["median"], s["q1"], s["q3"], s["rounds"], whole))
     return Results(entries, around)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Read a saved run, raw or trimmed, as a trimmed one."""
+    saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return saved if "common" in saved else trim(saved)
 
 
 def trim(saved: dict[str, Any]) -> dict[str, Any]:

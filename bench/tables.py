@@ -3,7 +3,6 @@
 Nobody types a number: ``python -m bench --tables`` writes both again from the last run.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from bench.targets import TARGETS, Row, Target, label, required_rate
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "bench" / "results"
 BEGIN, END = "<!-- made by `make bench`: begin -->", "<!-- made by `make bench`: end -->"
-DISTURBED = 0.1  # processors kept busy by others: beyond, a measurement is marked
+DISTURBED = 0.1  # processors kept busy by others: beyond, a measurement is marked,
+WIDE = 0.25  # and where the quartiles lie further apart by the median: a hypervisor takes unseen
 MARK = " (!)"
 # The README's rows beside the peers: cell, T, B, I, H.
 SHOWN = (
@@ -42,8 +42,13 @@ def time_of(e: Entry | None, missing: str = "") -> str:
         return missing
     unit, scale = ("ms", 1e3) if e.median >= 1e-3 else ("us", 1e6)
     spread = f"{e.low * scale:.3g} to {e.high * scale:.3g}"
-    mark = MARK if (e.get("busy with others") or 0) > DISTURBED else ""
-    return f"{e.median * scale:.3g} {unit} ({spread}){mark}"
+    return f"{e.median * scale:.3g} {unit} ({spread}){MARK if disturbed(e) else ''}"
+
+
+def disturbed(e: Entry) -> bool:
+    """Whether others used the machine meanwhile, or times vary as if they had."""
+    busy = (e.get("busy with others") or 0) > DISTURBED
+    return busy or e.high - e.low > WIDE * e.median
 
 
 def missing(found: Results, library: str) -> str:
@@ -250,7 +255,8 @@ def everything(found: Results) -> str:
     sections = [
         ("# Results of the benchmark", "Written by `python -m bench`. Times are medians of rounds "
          "(quartiles in brackets) in which the libraries take turns; \"2 x\" beside a library: it "
-         f"takes twice as long as minirnn. {MARK.strip()} marks what other processes disturbed. "
+         f"takes twice as long as minirnn. {MARK.strip()} marks what was disturbed: by other "
+         f"processes, or with quartiles further apart than {WIDE:.0%} of the median. "
          "Rules of fairness: bench/README.md.\n\n" + machine_said(found)),
         ("## Targets", targets_table(found)),
         ("## Training steps", training_rows(found)),
@@ -287,7 +293,7 @@ def write(raw: list[Path]) -> None:
     kept = []
     for file in raw:
         if file.exists():
-            trimmed = results.trim(json.loads(file.read_text(encoding="utf-8")))
+            trimmed = results.read(file)
             threads = trimmed["common"]["threads"]
             kept.append(FOLDER / f"{threads}-thread{'s' if threads > 1 else ''}.json")
             results.write(trimmed, kept[-1])

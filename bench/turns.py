@@ -13,6 +13,7 @@ Steps = Mapping[str, Callable[[], object]]
 LEAST_TURN = 0.004  # seconds: short steps are repeated within a turn, and their mean is the sample
 LEAST_ROUNDS, MOST_ROUNDS = 5, 25
 FEW_ROUNDS, PATIENCE = 3, 4  # beyond so many times the budget, so many rounds are enough
+SETTLED, LONGER = 0.1, 2  # quartiles further apart, by the median: so many times the budget
 
 
 TASKS = Path("/proc/self/task")  # only Linux tells what the threads of a process do
@@ -92,8 +93,9 @@ def take_turns(
     In a round every step gets a turn: a wait until the process is quiet, an untimed call, which
     fills caches and wakes the library's workers, then as many timed calls as last `LEAST_TURN`.
     Whoever begins a round ends the next, so that nobody always follows the same neighbour. At least
-    ``least`` rounds are run, further ones until ``budget`` seconds have passed; steps so slow that
-    this takes several times the budget get three rounds.
+    ``least`` rounds are run, further ones until ``budget`` seconds have passed, twice as many where
+    something disturbs the machine; steps so slow that this takes several times the budget get
+    three rounds.
     """
     repeats = {name: _repeats(step) for name, step in steps.items()}
     durations: dict[str, list[float]] = {name: [] for name in steps}
@@ -106,7 +108,7 @@ def take_turns(
         begun = time.perf_counter()
         for number in range(most):
             passed = time.perf_counter() - begun
-            if passed >= budget * (1 if number >= least else PATIENCE) and number >= FEW_ROUNDS:
+            if number >= FEW_ROUNDS and passed >= budget * stretch(durations, number, least):
                 break
             for name in order:
                 quiet()
@@ -118,6 +120,14 @@ def take_turns(
         if enabled:
             gc.enable()
     return durations
+
+
+def stretch(durations: Mapping[str, list[float]], number: int, least: int) -> int:
+    """Return how many times the budget the rounds may last, after so many of them."""
+    if number < least:
+        return PATIENCE
+    spreads = map(spread, durations.values())
+    return 1 if all(s.high - s.low <= SETTLED * s.median for s in spreads) else LONGER
 
 
 def _repeats(step: Callable[[], object]) -> int:

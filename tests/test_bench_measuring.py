@@ -106,6 +106,14 @@ def test_a_short_step_is_repeated_within_a_turn_and_its_mean_is_recorded():
     assert max(durations) < turns.LEAST_TURN
 
 
+def test_rounds_go_on_for_twice_the_budget_where_the_times_of_anybody_vary():
+    calm, shaken = [1.0, 1.02, 0.98, 1.01, 1.0], [1.0, 1.4, 1.0, 1.4, 1.2]
+    assert turns.stretch({"a": calm, "b": calm}, 5, least=5) == 1
+    assert turns.stretch({"a": calm, "b": shaken}, 5, least=5) == 2
+    # Fewer rounds than the least are enough only for steps that are very slow.
+    assert turns.stretch({"a": calm}, 4, least=5) == turns.PATIENCE
+
+
 @pytest.mark.skipif(not turns.TASKS.exists(), reason="only Linux tells what threads do")
 def test_nobody_has_a_turn_while_another_thread_of_the_process_still_runs():
     finished = []
