@@ -36,7 +36,8 @@ def diagnose(
     loss : callable (out, y); None is cross-entropy for integer y, mean squared error for floats
     level : "cheap" measures gates, timescales, and by-products of one backward pass; "standard"
         adds lag gain, eigenvalues, credit, truncation and the report's own checks; "full" adds
-        singular values, Lyapunov exponents, the influence map and a run in float64
+        singular values, Lyapunov exponents, the influence map, what clipping every step back at
+        the median norm would do, and a run in float64
     need_lag : the lag that the task needs, default the largest, T - 1
     sources : rows that the lag gain starts from
     lyapunov : number of Lyapunov exponents, for the level "full"

@@ -9,6 +9,7 @@ import numpy as np
 import minirnn
 from diagnostics import rules
 from diagnostics.quantities.base import Quantity
+from diagnostics.quantities.clip_effect import clipping_of_record, middle_norm
 from diagnostics.quantities.credit import credit_of_record
 from diagnostics.quantities.decay_rate import decay_rate
 from diagnostics.quantities.gate_statistics import statistics_of_record
@@ -172,6 +173,9 @@ def _gradients(findings: Findings, place: _Place, eps: Arrays, effort: Effort) -
         findings.verdicts.append(rules.credit_assignment(credit, name))
     if effort.reaches("full"):
         findings.quantities["influence"] = influence_of_record(record, eps, INFLUENCES, flops)
+        findings.quantities["graph_clipping"] = clipping_of_record(
+            place.layer.cell, record, eps, middle_norm(flow.value), place.layer.bias, flops
+        )
 
 
 def _broken(findings: Findings, place: _Place) -> list[Verdict]:

@@ -7,6 +7,7 @@ import pytest
 
 import minirnn
 from diagnostics.demo import record
+from diagnostics.quantities.clip_effect import clip_direction
 from tests.toy_record import ToyRecord, orthogonal, repeated
 
 
@@ -37,10 +38,12 @@ def test_clipping_the_norm_keeps_the_direction_and_clipping_values_does_not():
     before = record.gradients(layer)
     np.testing.assert_array_equal(before["weight"], [[3.0, 4.0]])
     minirnn.clip_grad_norm(layer.parameters(), 0.5)
-    assert record.direction_kept(before, layer) == pytest.approx(1.0, rel=1e-15)
+    kept = clip_direction(before, record.gradients(layer))
+    assert kept.value == pytest.approx(1.0, rel=1e-15)
     minirnn.clip_grad_value(layer.parameters(), 0.3)
     # (0.3, 0.4) becomes (0.3, 0.3): cosine 2.1 / sqrt(2) / 0.3 / 5 = 0.98995.
-    assert record.direction_kept(before, layer) == pytest.approx(0.7 * np.sqrt(2), rel=1e-12)
+    turned = clip_direction(before, record.gradients(layer))
+    assert turned.value == pytest.approx(0.7 * np.sqrt(2), rel=1e-12)
 
 
 def test_parameters_without_a_gradient_are_left_out():

@@ -87,6 +87,22 @@ def test_what_is_recorded_fits_together(tiny, corpus):
     assert all(clip.norm > 0.01 for clip in run.clips)
 
 
+def test_a_clipped_run_tells_whose_norm_was_clipped_and_what_clipping_at_every_step_would_do(tiny):
+    report = demo(tiny)
+    free = dict(report.subjects[1].quantities)
+    assert not {"clip_direction", "graph_clipping"} & set(free)
+    acted, held = report["rnn, clipped", "clip_direction"], report["rnn, clipped", "graph_clipping"]
+    assert sum(acted.share.values()) == pytest.approx(1.0)
+    assert acted.pre == report["rnn, clipped", "clipping"].pre[10]  # the last step recorded
+    judged = [v.level for v in report.verdicts if v.rule == "R10"]
+    assert judged == ["ok"]  # one threshold for all gradients together turns nothing
+    # The threshold is the median over the rows: half of them lie above it.
+    above = held.total_norm > held.clip
+    assert above.sum() == len(above) // 2
+    assert (held.clipped_norm[1:] <= held.clip * (1 + 1e-6)).all()
+    assert 0 < held.value <= 1
+
+
 def test_a_run_whose_gradient_is_not_finite_stops_and_fails_r2(tiny):
     report = demo(replace(tiny, learning_rate=1e39))
     training = report["rnn, unclipped", "training"]

@@ -179,6 +179,12 @@ def test_the_picture_shows_maps_and_strips_and_says_their_numbers():
     assert picture.rows[0][1] == f"{rate:.3g}" and "rnn, level 0" in picture.svg
 
 
+def test_the_level_full_adds_a_strip_of_the_first_lyapunov_exponent():
+    full, cheap = (timeline(monitored(5, every=2, level=k).report()) for k in ("full", "cheap"))
+    assert ">λ₁</text>" in full.svg and "Lyapunov exponent" in full.shows
+    assert ">λ₁</text>" not in cheap.svg and "Lyapunov" not in cheap.shows
+
+
 def test_a_step_that_broke_is_marked_in_every_map_and_strip():
     def drawn(broken):
         net = Net()

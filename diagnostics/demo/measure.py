@@ -11,10 +11,11 @@ from diagnostics.demo.corpus import Corpus, unseen_batch
 from diagnostics.demo.settings import Settings
 from diagnostics.demo.train import CharModel, Trained
 from diagnostics.diagnosis import diagnose
-from diagnostics.quantities.base import significant
+from diagnostics.quantities.base import Quantity, significant
+from diagnostics.quantities.clip_effect import graph_clipping, middle_norm
 from diagnostics.quantities.clipping import clipping_statistics
 from diagnostics.quantities.decay_rate import decay_rate
-from diagnostics.quantities.gradient_flow import GradientFlow, gradient_flow
+from diagnostics.quantities.gradient_flow import gradient_flow
 from diagnostics.quantities.lag_gain import lag_gain
 from diagnostics.quantities.statistics import interval, resamples
 from diagnostics.quantities.training import Training
@@ -34,11 +35,11 @@ def measure(
     gain = lag_gain(run.model.recurrent, inputs, seed=settings.seed)
     clip = clipping_statistics(run.clips, max_norm)
     close, closer_verdicts = _closer(run, x[:, :CLOSER], y[:, :CLOSER], settings)
-    quantities = {
+    quantities: dict[str, Quantity] = {
         **close,
         "lag_gain": gain,
         "decay_rate": decay_rate(gain),
-        "gradient_flow": _flow(run.model, inputs, y),
+        **_flow(run.model, inputs, y, max_norm is not None),
         "clipping": clip,
         "training": _training(run, corpus, settings, x, y),
     }
@@ -50,6 +51,9 @@ def measure(
     ]
     if max_norm is not None:
         verdicts.append(rules.clipping(clip, subject=name))
+    if run.direction is not None:
+        quantities["clip_direction"] = run.direction
+        verdicts.append(rules.clip_direction(run.direction, subject=name))
     table = {
         "cell": cell,
         "clipping": "off" if max_norm is None else f"norm at {max_norm:g}",
@@ -67,14 +71,22 @@ def _closer(
     return dict(report.subjects[0].quantities), verdicts
 
 
-def _flow(model: CharModel, inputs: Any, y: Any) -> GradientFlow:
-    """Gradient flow of the mean loss: where it enters is asked of the layer above alone."""
+def _flow(model: CharModel, inputs: Any, y: Any, clipped: bool) -> dict[str, Quantity]:
+    """Gradient flow of the mean loss; for a clipped run also with clipping at every step back.
+
+    Where the loss's gradient enters is asked of the layer above alone.
+    """
+    layer = model.recurrent
     with minirnn.no_grad():
-        hidden, _ = model.recurrent(inputs)
+        hidden, _ = layer(inputs)
     output = minirnn.Tensor(hidden.numpy(), requires_grad=True)
     loss = minirnn.cross_entropy(model.linear(output), y)
     (d_output,) = minirnn.grad(loss, [output])
-    return gradient_flow(model.recurrent, inputs, d_output)
+    flow = gradient_flow(layer, inputs, d_output)
+    if not clipped:
+        return {"gradient_flow": flow}
+    held = graph_clipping(layer, inputs, d_output, middle_norm(flow.value))
+    return {"gradient_flow": flow, "graph_clipping": held}
 
 
 def _training(run: Trained, corpus: Corpus, settings: Settings, x: Any, y: Any) -> Training:

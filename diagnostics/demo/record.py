@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diagnostics.quantities.clip_effect import clip_direction
 from diagnostics.quantities.decay_rate import rate_of
 from diagnostics.quantities.statistics import joint_norm
 
@@ -31,11 +30,6 @@ def decay(seen: Any, step: int) -> float:
 def gradients(model: Any) -> Arrays:
     """Copy the gradients of all parameters."""
     return {name: np.array(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-
-
-def direction_kept(before: Arrays, model: Any) -> float:
-    """Return the cosine between gradients before clipping and the model's now."""
-    return float(clip_direction(before, gradients(model)).value)
 
 
 def relative_change(before: Arrays, model: Any) -> float:

@@ -12,6 +12,7 @@ from diagnostics.demo import record
 from diagnostics.demo.corpus import Corpus
 from diagnostics.demo.remedies import add_omega, floss, initial
 from diagnostics.demo.settings import Settings
+from diagnostics.quantities.clip_effect import ClipDirection, clip_direction
 from diagnostics.quantities.statistics import joint_norm
 
 Tick = Callable[[int, float, float], None]
@@ -39,6 +40,7 @@ class Trained:
     """A trained model with what was recorded: losses, ClipInfos, norms of delta over training.
 
     flow: (M, T+1), at the steps flow_steps (M,); strips[name]: (M,), as in `Training`.
+    direction: what the last recorded act of clipping did to the gradient, None without clipping.
     """
 
     model: CharModel
@@ -47,6 +49,7 @@ class Trained:
     flow: NDArray[np.float64]
     flow_steps: NDArray[np.int64]
     strips: dict[str, NDArray[np.float64]]
+    direction: ClipDirection | None
     stopped: str
 
 
@@ -63,7 +66,7 @@ def train(
     strips: dict[str, list[float]] = {"rho": [], "update": []}
     if max_norm is not None:
         strips["cosine"] = []
-    stopped = ""
+    direction, stopped = None, ""
     stream = minirnn.data.TextStream(corpus.training, settings.batch, settings.steps)
     state = None
     for step, (x, y) in enumerate(_endless(stream, settings.training_steps)):
@@ -82,7 +85,8 @@ def train(
         norm = np.inf if max_norm is None else max_norm
         clips.append(minirnn.clip_grad_norm(model.parameters(), norm))
         if recorded and max_norm is not None:
-            strips["cosine"].append(record.direction_kept(before, model))
+            direction = clip_direction(before, record.gradients(model))
+            strips["cosine"].append(direction.value)
         losses.append(loss.item())
         tick(step + 1, losses[-1], clips[-1].norm)
         if clips[-1].nonfinite:
@@ -99,6 +103,7 @@ def train(
         flow=np.asarray(flow),
         flow_steps=np.arange(0, len(losses), settings.record_every),
         strips={name: _of_length(len(flow), values) for name, values in strips.items()},
+        direction=direction,
         stopped=stopped,
     )
 

@@ -54,15 +54,20 @@ def timeline(report: Report) -> Picture | None:
             "Top: each column is a measured training step, each row a time step of its sequences; "
             "bright is large. A column that is bright above and dark below has a gradient that "
             "dies on its way back. Strips: decay rate per step back (1 keeps everything); "
-            f"fraction of the last {RUNNING} steps that were clipped; update over parameter, "
-            "from the smallest to the largest of the parameters; loss. A dashed line over all: "
-            f"there something broke first.{left_out}"
+            f"{_exponents_said(shown)}fraction of the last {RUNNING} steps that were clipped; "
+            "update over parameter, from the smallest to the largest of the parameters; loss. A "
+            f"dashed line over all: there something broke first.{left_out}"
         ),
         columns=("layer", "decay rate at the end", "first row / last row", "vanished", "measured"),
         rows=[_numbers(subject) for subject in layers],
         how=shown[0].quantities["timeline"].how,
         cost="one sweep for the decay rate at each measured step; the rest is by-products",
     )
+
+
+def _exponents_said(shown: Sequence[Subject]) -> str:
+    measured = any(np.isfinite(s.quantities["timeline"].exponent).any() for s in shown)
+    return "the first Lyapunov exponent λ₁, above 0 where nearby states part; " if measured else ""
 
 
 def _maps(figure: Figure, grid: Sequence[Axes], shown: Sequence[Subject]) -> None:
@@ -93,6 +98,8 @@ def _strips(run: Subject, shown: Sequence[Subject]) -> list[Strip]:
     """Return what is drawn below the maps: strips that have data."""
     course = run.quantities["course"]
     strips: list[Strip] = [lambda axes: _rates(axes, shown)]
+    if _exponents_said(shown):
+        strips.append(lambda axes: _exponents(axes, shown))
     if "clipping" in run.quantities:
         strips.append(lambda axes: _clipped(axes, run.quantities["clipping"].clipped, course))
     if np.isfinite(course.update_ratio).any():
@@ -113,6 +120,15 @@ def _rates(axes: Axes, shown: Sequence[Subject]) -> None:
     axes.set_ylabel("rate")
     if len(shown) > 1:
         axes.legend(loc="best")
+
+
+def _exponents(axes: Axes, shown: Sequence[Subject]) -> None:
+    for subject, colour in zip(shown, SERIES, strict=False):
+        line = subject.quantities["timeline"]
+        first = np.where(np.isfinite(line.exponent), line.exponent, np.nan)
+        axes.plot(line.steps, first, color=colour, marker=".", markersize=3)
+    axes.axhline(0.0, color=MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)))
+    axes.set_ylabel("λ₁")
 
 
 def _clipped(axes: Axes, clipped: np.ndarray, course: Course) -> None:

@@ -113,7 +113,8 @@ def clipping_of_record(
     # Rows but the first are scaled before they step back: those end up at the threshold itself.
     rounding = 16 * float(np.finfo(next(iter(local.values())).dtype).eps)
     scaled = (norms[1] >= clip * (1 - rounding))[1:] & inside[1:]
-    grads = [list(gradients_of_record(cell, swept, bias).values()) for swept in (free, held)]
+    with np.errstate(all="ignore"):  # a broken model is a finding, not a warning
+        grads = [list(gradients_of_record(cell, swept, bias).values()) for swept in (free, held)]
     return GraphClipping(
         value=cosine(*grads),
         how=(
@@ -126,6 +127,15 @@ def clipping_of_record(
         total_norm=medians(norms[0], inside)[0],
         clipped_norm=medians(norms[1], inside)[0],
     )
+
+
+def middle_norm(norms: Floats) -> float:
+    """Return the median of the norms of delta at all rows: a threshold that scales half of them.
+
+    norms: (T+1,).  1 where there is none above 0: a threshold must be.
+    """
+    found = norms[np.isfinite(norms) & (norms > 0)]
+    return float(np.median(found)) if len(found) else 1.0
 
 
 def cosine(a: list[Any], b: list[Any]) -> float:
