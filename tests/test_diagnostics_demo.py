@@ -93,7 +93,10 @@ def test_a_clipped_run_tells_whose_norm_was_clipped_and_what_clipping_at_every_s
     assert not {"clip_direction", "graph_clipping"} & set(free)
     acted, held = report["rnn, clipped", "clip_direction"], report["rnn, clipped", "graph_clipping"]
     assert sum(acted.share.values()) == pytest.approx(1.0)
-    assert acted.pre == report["rnn, clipped", "clipping"].pre[10]  # the last step recorded
+    # The last of the recorded steps at which clipping fired.
+    counted = report["rnn, clipped", "clipping"]
+    fired = [step for step in (0, 5, 10) if counted.clipped[step]]
+    assert acted.pre == counted.pre[fired[-1] if fired else 0]
     judged = [v.level for v in report.verdicts if v.rule == "R10"]
     assert judged == ["ok"]  # one threshold for all gradients together turns nothing
     # The threshold is the median over the rows: half of them lie above it.

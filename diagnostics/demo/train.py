@@ -40,7 +40,8 @@ class Trained:
     """A trained model with what was recorded: losses, ClipInfos, norms of delta over training.
 
     flow: (M, T+1), at the steps flow_steps (M,); strips[name]: (M,), as in `Training`.
-    direction: what the last recorded act of clipping did to the gradient, None without clipping.
+    direction: what clipping did to the gradient when it last fired at a recorded step; None for a
+    run without clipping.
     """
 
     model: CharModel
@@ -85,8 +86,9 @@ def train(
         norm = np.inf if max_norm is None else max_norm
         clips.append(minirnn.clip_grad_norm(model.parameters(), norm))
         if recorded and max_norm is not None:
-            direction = clip_direction(before, record.gradients(model))
-            strips["cosine"].append(direction.value)
+            acted = clip_direction(before, record.gradients(model))
+            strips["cosine"].append(acted.value)
+            direction = acted if clips[-1].clipped or direction is None else direction
         losses.append(loss.item())
         tick(step + 1, losses[-1], clips[-1].norm)
         if clips[-1].nonfinite:

@@ -118,7 +118,7 @@ def clipping_of_record(
     return GraphClipping(
         value=cosine(*grads),
         how=(
-            f"two backward passes, one with each sequence's delta scaled to norm {clip:g} before "
+            "two backward passes, one with each sequence's delta scaled to the threshold before "
             "every step back; gradients of this level's parameters compared; median over sequences"
         ),
         cost=Cost(sweeps=3, flops=3 * flops, bytes=sum(a.nbytes for a in local.values())),
