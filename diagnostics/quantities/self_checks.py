@@ -14,7 +14,7 @@ import numpy as np
 import minirnn
 from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.credit import factors_by_gate
-from diagnostics.quantities.equations import structure_of
+from diagnostics.quantities.directional import directional_difference
 from diagnostics.quantities.example_norms import joined
 from diagnostics.quantities.lag_gain import LagGain
 from diagnostics.quantities.local_gradients import Arrays
@@ -23,7 +23,6 @@ from diagnostics.quantities.parameter_gradients import gradients_of_record
 from diagnostics.quantities.statistics import Floats, joint_norm
 from diagnostics.quantities.twin import Twin, twin_of
 
-CUTS = 8  # of the step of a difference, each by 8
 GROUPS = 4  # of sources, each carried back alone
 Found = tuple[str, float, float]  # name, residual, tolerance
 
@@ -108,10 +107,11 @@ def checks_of_twin(
     return SelfChecks(
         value=float(np.max(ratios)),
         how=(
-            "identities that are exact up to rounding, on a copy of the layer in its own dtype; "
+            "identities that are exact up to rounding, on a copy of the layer in its own dtype, "
+            "differences of the loss in float64; "
             "residuals relative to the size of what is compared"
         ),
-        cost=Cost(sweeps=14 + 2 * GROUPS, bytes=steps * v[0].nbytes),
+        cost=Cost(sweeps=15 + 2 * GROUPS, bytes=steps * v[0].nbytes),
         residuals={name: residual for name, residual, _ in found},
         tolerances={name: tolerance for name, _, tolerance in found},
     )
@@ -165,66 +165,9 @@ def _exponents(spectra: Sequence[LyapunovSpectrum]) -> Iterator[Found]:
 
 
 def _difference(twin: Twin, v: Any, rng: Any) -> Iterator[Found]:
-    """Compare (d) a difference of the loss with its derivative, with an error bar of its own.
-
-    Half a random direction, half the gradient's, so that the derivative is no small difference
-    of large terms. The step is eps^(1/3) of the parameters, and half of it tells the error;
-    while they disagree the step is cut, and where rounding comes first nothing is said.
-    """
-    if structure_of(twin.layer.cell).stops:
-        return  # its equations hide a dependence from derivatives, which differences see
-    named = dict(twin.layer.named_parameters())
-    before = {k: p.numpy().copy() for k, p in named.items()}
-    _, output, _ = twin.run()
-    found = minirnn.grad(output, list(named.values()), v, allow_unused=True)
-    grads = {k: np.zeros(before[k].shape) if g is None else g.numpy().astype(np.float64)
-             for k, g in zip(named, found, strict=True)}  # fmt: skip
-    direction = _direction(before, grads, rng)
-    h = twin.eps ** (1 / 3)
-    for _ in range(CUTS):
-        (coarse, _, _), (rate, slope, rounding) = (
-            _slopes(twin, v, before, grads, direction, step) for step in (h, h / 2)
-        )
-        if not rounding < 0.01 * abs(rate):
-            return
-        if abs(coarse - rate) < 0.01 * abs(rate):
-            size = max(abs(rate), abs(slope))
-            allowed = 4 * abs(coarse - rate) + rounding + 100 * twin.eps ** (2 / 3) * size
-            yield "(d) directional difference", abs(rate - slope) / size, allowed / size
-            return
-        h /= 8
-
-
-def _direction(before: dict[str, Any], grads: dict[str, Any], rng: Any) -> dict[str, Any]:
-    """Half random, half along the gradient, as long as the parameters themselves."""
-    moving = {k: a != 0 if k.startswith("weight_hh") else True for k, a in before.items()}
-    drawn = {k: rng.standard_normal(a.shape) * moving[k] for k, a in before.items()}
-    size, scale = _norm(drawn), _norm(grads)
-    scale = scale if 0 < scale < np.inf else 1.0
-    length = max(_norm(before), 1.0) / 2
-    return {k: length * (drawn[k] / size + grads[k] / scale) for k in before}
-
-
-def _slopes(
-    twin: Twin, v: Any, before: dict[str, Any], grads: dict[str, Any], direction: Any, h: float
-) -> tuple[float, float, float]:
-    """Central difference of the loss, its derivative, and the difference's rounding."""
-    named = dict(twin.layer.named_parameters())
-    ends, losses, sizes = [], [], []
-    for sign in (1, -1):
-        ends.append({k: (a + sign * h * direction[k]).astype(a.dtype) for k, a in before.items()})
-        for k, p in named.items():
-            p.assign(ends[-1][k])
-        product = twin.run()[1].numpy().astype(np.float64) * v
-        losses.append(float(product.sum()))
-        sizes.append(float(np.linalg.norm(product)))
-    for k, p in named.items():
-        p.assign(before[k])
-    # Moved parameters are rounded to the dtype: what was really moved is the direction.
-    moved = {k: ends[0][k].astype(np.float64) - ends[1][k] for k in before}
-    slope = sum(float(np.vdot(moved[k], grads[k])) for k in before) / (2 * h)
-    # Outputs are rounded independently of each other.
-    return (losses[0] - losses[1]) / (2 * h), slope, 16 * twin.eps * max(sizes) / h
+    """Compare (d) a difference of the loss with its derivative."""
+    for residual, allowed in directional_difference(twin, v, rng, _rounding(twin)):
+        yield "(d) directional difference", residual, allowed
 
 
 def _lags(gains: Sequence[LagGain]) -> Iterator[Found]:
