@@ -11,6 +11,7 @@ import pytest
 import diagnostics as dg
 import minirnn
 from diagnostics.monitor.board import curves
+from diagnostics.monitor.measure import shortened
 from diagnostics.page.html import render
 from diagnostics.page.pictures_of_timeline import timeline
 from tests.monitored import Net, batches, monitored
@@ -99,6 +100,13 @@ def test_clipping_after_the_update_fails_whether_it_bites_or_not(limit):
 def test_a_learning_rate_out_of_range_is_seen_in_the_updates():
     assert verdict(loop(4, by_norm(1e3), every=1, learning_rate=1e-9), "R13").level == "fail"
     assert verdict(loop(4, by_norm(1e3), every=1, learning_rate=3.0), "R13").level != "ok"
+
+
+def test_an_update_to_nan_is_not_outvoted_by_the_updates_before_it():
+    monitor = monitored(6)
+    monitor.rows[-1]["update_ratio"]["rnn.bias_ih_l0"] = shortened(float("inf"))
+    found = verdict(monitor, "R13")
+    assert found.level == "fail" and found.evidence.startswith("rnn.bias_ih_l0 moves by a step")
 
 
 def test_parameters_that_are_not_trained_have_no_update_to_judge():

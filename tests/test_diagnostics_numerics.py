@@ -173,6 +173,31 @@ def test_a_parameter_of_zeros_has_no_ratio():
     assert rules.update_ratio(nothing).level == "inconclusive"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("norm", [0.0, 1.0])
+def test_an_update_that_is_not_finite_fails_and_names_its_parameter(value, norm):
+    """Also beside one that did not move at all, and of a parameter of zeros."""
+    before = {"still": np.ones(3), "w": norm * np.ones(3), "b": np.ones(3)}
+    after = {**before, "w": np.array([norm, value, norm]), "b": 1.001 * np.ones(3)}
+    found = dg.update_ratio(before, after)
+    np.testing.assert_allclose(found.value, [0.0, np.inf, 1e-3], rtol=1e-9)
+    verdict = rules.update_ratio(found)
+    assert verdict.level == "fail"
+    assert verdict.evidence == "w moves by a step that is not finite: see R2"
+
+
+def test_a_parameter_that_was_broken_before_the_update_fails_too():
+    broken = {"w": np.array([np.inf, np.nan])}
+    assert rules.update_ratio(dg.update_ratio(broken, broken)).level == "fail"
+
+
+def test_updates_that_cannot_be_compared_are_refused():
+    with pytest.raises(ValueError, match="at least one parameter, got none; pass the model's"):
+        dg.update_ratio({}, {})
+    with pytest.raises(ValueError, match=r"w must have one shape, got \(3, 1\) before and \(3,\)"):
+        dg.update_ratio({"w": np.ones((3, 1))}, {"w": np.ones(3)})
+
+
 def test_parameters_that_changed_before_clipping_fail_r11():
     assert rules.clip_order([]).level == "ok"
     verdict = rules.clip_order(["weight_hh_l0"])

@@ -146,20 +146,29 @@ def _direction(steps: dict[str, Any], window: int | None) -> ClipDirection | Non
 
 
 def _update_ratio(recent: list[Line]) -> UpdateRatio | None:
-    """Take the median over the window's measured steps, parameter by parameter."""
+    """Take the median over the window's measured steps, parameter by parameter.
+
+    One update that is not finite breaks a parameter for good: it is not outvoted by the others.
+    """
     ratios = [row["update_ratio"] for row in recent if row.get("update_ratio")]
     if not ratios:
         return None
     names = list(dict.fromkeys(name for ratio in ratios for name in ratio))
     columns = [[v for r in ratios if not np.isnan(v := _number(r, n))] for n in names]
     return UpdateRatio(
-        value=np.array([np.median(c) if c else np.nan for c in columns]),
+        value=np.array([_middle(c) for c in columns]),
         how=(
             "norm of an update over the norm of the parameter before it, parameter by parameter; "
             f"median over {len(ratios)} measured steps"
         ),
         names=names,
     )
+
+
+def _middle(ratios: list[float]) -> float:
+    if np.inf in ratios:
+        return float("inf")
+    return float(np.median(ratios)) if ratios else float("nan")
 
 
 def _of_layer(name: str, run: Run, recent: list[Line]) -> tuple[Subject, list[Verdict]]:

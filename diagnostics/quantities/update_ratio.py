@@ -15,7 +15,8 @@ from diagnostics.quantities.statistics import joint_norm
 class UpdateRatio(Quantity):
     """One update.
 
-    value: (P,), ||change|| / ||value before|| by parameter, NaN for a parameter of zeros.
+    value: (P,), ||change|| / ||value before|| by parameter, NaN for a parameter of zeros, inf
+    where the change is not finite.
     names: of the P parameters.
     """
 
@@ -32,13 +33,21 @@ def update_ratio(before: Mapping[str, Any], after: Mapping[str, Any]) -> UpdateR
             "update_ratio: before and after must hold the same names, got "
             f"{sorted(set(before) ^ set(after))} in one of them only"
         )
+    if not before:
+        raise ValueError(
+            "update_ratio: before and after must hold at least one parameter, got none; "
+            "pass the model's state_dict() of before and after the step"
+        )
     ratios, size = [], 0
     for name in before:
         old, new = _array(before[name]), _array(after[name])
+        if old.shape != new.shape:
+            raise ValueError(
+                f"update_ratio: {name} must have one shape, got {old.shape} before and "
+                f"{new.shape} after; pass two states of one model"
+            )
         size += old.nbytes
-        norm = float(joint_norm([old.ravel()]))
-        change = float(joint_norm([(new.astype(np.float64) - old).ravel()]))
-        ratios.append(change / norm if norm > 0 else float("nan"))
+        ratios.append(_ratio(old.ravel(), new.ravel()))
     return UpdateRatio(
         value=np.asarray(ratios),
         how="norm of an update over the norm of the parameter before it, parameter by parameter",
@@ -47,12 +56,25 @@ def update_ratio(before: Mapping[str, Any], after: Mapping[str, Any]) -> UpdateR
     )
 
 
+def _ratio(old: Any, new: Any) -> float:
+    with np.errstate(invalid="ignore"):  # inf - inf
+        change = float(joint_norm([new.astype(np.float64) - old]))
+    if not np.isfinite(change):
+        return float("inf")
+    norm = float(joint_norm([old]))
+    return change / norm if norm > 0 else float("nan")
+
+
 def worst_ratio(ratio: UpdateRatio, low: float, high: float) -> tuple[str, float]:
-    """Return the parameter whose ratio lies farthest outside [low, high], in decades."""
+    """Return the parameter whose ratio lies farthest outside [low, high], in decades.
+
+    One that is not finite comes before one that did not move at all.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = np.maximum(np.log10(ratio.value / high), np.log10(low / ratio.value))
     distance = np.where(np.isnan(distance), -np.inf, distance)
-    place = int(np.argmax(distance))
+    broken = np.flatnonzero(np.isinf(ratio.value))
+    place = int(broken[0]) if len(broken) else int(np.argmax(distance))
     return ratio.names[place], float(ratio.value[place])
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from diagnostics.quantities.clip_effect import ClipDirection, GraphClipping
 from diagnostics.quantities.clipping import Clipping
 from diagnostics.quantities.update_ratio import UpdateRatio, worst_ratio
@@ -66,4 +68,6 @@ def update_ratio(ratio: UpdateRatio, subject: str = "") -> Verdict:
     low, high = rule.warn, (rule.above or (1.0,))[0]
     name, value = worst_ratio(ratio, low, high)
     evidence = f"{name} moves by {value:.2g} of its norm; usual are {low:g} to {high:g}"
+    if np.isinf(value):
+        evidence = f"{name} moves by a step that is not finite: see R2"
     return verdict_of("R13", value, None, MIN_SAMPLES, evidence, subject)
