@@ -362,3 +362,15 @@ def test_float32_costs_rounding_times_steps(name, steps, rng):
         assert found.dtype == "float32" and set(found.parameters) == set(layer.state_dict())
         exact = dg.precision(build(name), x.astype(np.float64), np.zeros((steps, BATCH, UNITS)))
     assert exact.value == 0.0 and layer.dtype == np.float32
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(6.5, np.inf), (100.0, 0.0)])
+def test_a_gradient_that_only_float32_has_is_infinitely_far_from_none(limit, expected):
+    """1e8 + 5 is 1e8 + 8 in float32, so that relu passes 8 - 6.5 there, and stops 5 - 6.5."""
+    layer = minirnn.Linear(1, 1, seed=0)
+    layer.weight.assign(np.full((1, 1), 5, np.float32))
+    layer.bias.assign(np.zeros(1, np.float32))
+    x = np.ones((1, 1), np.float32)
+    found = dg.precision(layer, x, x, lambda out, _: minirnn.relu(out + 1e8 - 1e8 - limit).sum())
+    assert found.parameters == {"weight": expected, "bias": expected}
+    assert found.value == expected

@@ -19,7 +19,8 @@ class Precision(Quantity):
     """Difference of a gradient from that of a float64 copy.
 
     value: ||g - g64|| / ||g64|| over all parameters, NaN where nothing is finite.
-    parameters[name]: the same of one parameter.  dtype: the model's own.
+    parameters[name]: the same of one parameter, inf where only the gradient in float64 is 0.
+    dtype: the model's own.
     """
 
     parameters: dict[str, float]
@@ -41,7 +42,6 @@ def precision(
     given = _gradients(model, x, y, loss)
     truth = _gradients(exact, _wide(x), _wide(y), loss)
     rest = {k: (given[k] - truth[k]).ravel() for k in truth}
-    sizes = {k: float(joint_norm([g.ravel()])) for k, g in truth.items()}
     dtypes = sorted({p.dtype.name for p in model.parameters()})
     return Precision(
         value=_ratio(_flat(rest), _flat(truth)),
@@ -50,7 +50,7 @@ def precision(
             "norm of the difference over the norm in float64"
         ),
         cost=Cost(sweeps=4, bytes=sum(g.nbytes for g in truth.values())),
-        parameters={k: float(joint_norm([rest[k]])) / sizes[k] if sizes[k] else 0.0 for k in truth},
+        parameters={k: _ratio(rest[k], g.ravel()) for k, g in truth.items()},
         dtype=", ".join(dtypes),
     )
 
@@ -76,5 +76,6 @@ def _flat(arrays: dict[str, Floats]) -> Floats:
 
 
 def _ratio(rest: Floats, whole: Floats) -> float:
-    size = float(joint_norm([whole]))
-    return float(joint_norm([rest])) / size if size else 0.0
+    """Relative size of a difference; between two zeros there is none."""
+    error, size = float(joint_norm([rest])), float(joint_norm([whole]))
+    return error / size if size else (0.0 if error == 0 else float("inf"))
