@@ -1,5 +1,7 @@
 """Verdicts as a whole: their table, transient growth, and input that is hardly any."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import diagnostics as dg
 import minirnn
 from diagnostics import rules
 from diagnostics.quantities.base import Cost
+from diagnostics.quantities.clipping import clipping_statistics
 from diagnostics.quantities.lag_gain import lag_gain_of_record, summarise
 from diagnostics.rules.table import TABLE
 from minirnn.layers.reference import use_reference
@@ -80,6 +83,60 @@ def test_a_value_on_each_side_of_each_threshold_is_judged_so(name):
     around = (rule.warn - abs(rule.warn) - 1, rule.warn + abs(rule.warn) + 1)
     assert rules.verdict_of(name, rule.warn, around, 8, "").level == "inconclusive"
     assert rules.verdict_of(name, float("nan"), None, 8, "").level == "inconclusive"
+
+
+# ---- why nothing is said, and the way out -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("samples", "n", "words"),
+    [
+        ("samples", 7, "7 samples, 8 are needed: pass more sequences"),
+        ("samples", 1, "1 sample, 8 are needed: pass more sequences"),
+        ("samples at this lag", 1, "1 sample at this lag, 8 are needed: pass more sequences"),
+        ("steps", 7, "7 steps, 8 are needed: pass a longer x"),
+        ("steps", 1, "1 step, 8 are needed: pass a longer x"),
+        ("steps of sequences", 1, "1 step of a sequence, 8 are needed: pass more or longer sequ"),
+        ("entries", 0, "0 entries, 8 are needed: pass more sequences"),
+        ("entries", 1, "1 entry, 8 are needed: pass more sequences"),
+    ],
+)
+def test_too_few_samples_are_counted_and_told_where_more_come_from(samples, n, words):
+    found = rules.verdict_of("R1", 1.0, None, n, "why", samples=samples)
+    assert found.level == "inconclusive" and found.evidence.startswith(f"why; {words}")
+
+
+def test_credit_of_few_steps_asks_for_more_steps(rng):
+    """Thousands of sequences of 5 steps are 5 steps."""
+    layer = network("gru", 4, weight_hh=0.1)
+    with use_reference():
+        report = dg.diagnose(layer, rng.normal(size=(5, 30, 1)), np.ones((5, 30, 4)))
+    (found,) = (v for v in report.verdicts if v.rule == "R14")
+    assert found.level == "inconclusive"
+    assert found.evidence.endswith("; 5 steps, 8 are needed: pass a longer x")
+
+
+@pytest.mark.parametrize("steps", [5, 20])
+def test_a_loss_that_does_not_see_the_layer_is_said_to_be_so(steps, rng):
+    """No number of sequences would give it a gradient."""
+    layer = network("gru", 4, weight_hh=0.1)
+    with use_reference():
+        report = dg.diagnose(
+            layer, rng.normal(size=(steps, 8, 1)), np.ones((steps, 8, 4)),
+            loss=lambda out, _: (0.0 * out).sum(),
+        )  # fmt: skip
+    for rule in ("R12", "R14"):
+        (found,) = (v for v in report.verdicts if v.rule == rule)
+        assert found.level == "inconclusive"
+        assert found.evidence.startswith("the loss does not depend on the layer's states")
+        assert "needed" not in found.evidence and "pass" not in found.evidence
+
+
+def test_one_step_and_one_jacobian_are_written_in_the_singular():
+    one = clipping_statistics([SimpleNamespace(norm=1.0, post=1.0, clipped=False, nonfinite=0)])
+    assert rules.clipping(one).evidence.endswith("; 1 step is fewer than 8")
+    found = rules.contraction(SimpleNamespace(n=1, largest=0.5))
+    assert "; 1 Jacobian, 8 are needed: pass more or longer" in found.evidence
 
 
 # ---- hardly any input ---------------------------------------------------------------------------
@@ -235,7 +292,7 @@ def test_a_saved_report_holds_every_quantity(rng, tmp_path):
     report.to_markdown(tmp_path / "run.md")
     assert len((tmp_path / "run.md").read_text()) > 1000
     assert len(str(report).splitlines()) <= 25
-    assert len({type(q) for q in report.subjects[0].quantities.values()}) == 15
+    assert len({type(q) for q in report.subjects[0].quantities.values()}) == 16
 
 
 def test_an_orthogonal_linear_network_has_no_complaint(rng):

@@ -15,7 +15,10 @@ def contraction(values: SingularValues, subject: str = "") -> Verdict:
     """
     limit, largest = TABLE["R4"].warn, values.largest
     if values.n < MIN_SAMPLES or not np.isfinite(largest):
-        few = f"; {values.n} Jacobians, {MIN_SAMPLES} are needed" if values.n < MIN_SAMPLES else ""
+        few = ""
+        if values.n < MIN_SAMPLES:
+            counted = f"{values.n} Jacobian" + "s" * (values.n != 1)
+            few = f"; {counted}, {MIN_SAMPLES} are needed: pass more or longer sequences"
         evidence = f"the largest singular value of a step's Jacobian is {largest:.3g}{few}"
         return Verdict("R4", "inconclusive", largest, limit, None, evidence, "", subject)
     if largest < limit:

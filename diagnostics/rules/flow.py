@@ -108,12 +108,14 @@ def bit_vanished(health: NumericHealth, subject: str = "") -> Verdict:
             f"before the last loss, first at row {health.first_vanished} on the way back"
         )
     if not health.rows:
-        evidence = "no row lies before the last loss"
+        return _unseen("R12", value, subject)
     return verdict_of("R12", value, None, health.n, evidence, subject, samples="entries")
 
 
 def credit_assignment(credit: Credit, subject: str = "") -> Verdict:
     """Judge R14: do steps cancel, or do only the last ones teach anything."""
+    if not credit.value.any():
+        return _unseen("R14", float("nan"), subject)
     scores = {"coherence": credit.coherence / COHERENT, "reach": credit.reach / REACHING}
     value = min(scores.values(), key=lambda score: np.inf if np.isnan(score) else score)
     ci = None
@@ -124,6 +126,15 @@ def credit_assignment(credit: Credit, subject: str = "") -> Verdict:
         f"last {credit.reach:.0%} of the steps up to the last loss"
     )
     return verdict_of("R14", value, ci, len(credit.value), evidence, subject, samples="steps")
+
+
+def _unseen(rule: str, value: float, subject: str) -> Verdict:
+    """Judge nothing where the loss sends no gradient into the layer: no input would change that."""
+    evidence = (
+        "the loss does not depend on the layer's states, its gradient by them is exactly 0: "
+        "there is nothing to judge"
+    )
+    return Verdict(rule, "inconclusive", value, TABLE[rule].warn, None, evidence, "", subject)
 
 
 def needed_lag(gain: LagGain, need_lag: int | None) -> int:

@@ -25,7 +25,8 @@ def clipping(clip: Clipping, subject: str = "") -> Verdict:
     if clip.nonfinite_steps:
         evidence += f"; {clip.nonfinite_steps} step(s) not finite"
     if clip.window < MIN_SAMPLES:
-        evidence += f"; {clip.window} steps are fewer than {MIN_SAMPLES}"
+        counted = f"{clip.window} steps are" if clip.window != 1 else "1 step is"
+        evidence += f"; {counted} fewer than {MIN_SAMPLES}"
         warn = TABLE["R9"].warn
         return Verdict("R9", "inconclusive", clip.value, warn, None, evidence, "", subject)
     if clip.overall == 0:

@@ -10,6 +10,13 @@ from diagnostics.rules.table import MIN_SAMPLES, RULES, TABLE
 
 # A 95% interval leaves 1 of 20 outside; 1.5 times its width leaves 1 of 300, and is asked.
 MARGIN = 1.5
+MORE = "pass more sequences"
+# What there may be too few of: the word for one, and where more come from.
+COUNTED = {
+    "steps": ("step", "pass a longer x"),
+    "steps of sequences": ("step of a sequence", "pass more or longer sequences"),
+    "entries": ("entry", MORE),
+}
 LEVELS = ("ok", "info", "warn", "fail", "inconclusive")
 Interval = tuple[float, float] | None
 
@@ -53,7 +60,8 @@ def verdict_of(
     """Hold a value with its interval against a rule's thresholds.
 
     name: a key of `TABLE`.  ci: two numbers or None.  n: how many samples it rests on, of which
-    `samples` is the word.  Fewer than 8, or an interval across a threshold: inconclusive.
+    `samples` is the word, one of `COUNTED` or some "samples".  Fewer than 8, or an interval across
+    a threshold: inconclusive.
     """
     rule = TABLE[name]
     interval = interval_of(ci)
@@ -121,7 +129,8 @@ def _across(value: float, ci: tuple[float, float], limit: float) -> bool:
 def _doubt(value: float, n: int, threshold: float, samples: str) -> str:
     """Why a verdict is inconclusive."""
     if n < MIN_SAMPLES:
-        return f"; {n} {samples}, {MIN_SAMPLES} are needed: pass more sequences"
+        one, way_out = COUNTED.get(samples, (samples.replace("samples", "sample", 1), MORE))
+        return f"; {n} {one if n == 1 else samples}, {MIN_SAMPLES} are needed: {way_out}"
     if np.isnan(value):
         return "; there is nothing to judge"
     return f"; the interval straddles {threshold:g}, or nearly so"
