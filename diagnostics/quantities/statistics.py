@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _ENTRIES = 2**20  # of resampled values held at a time
+_BLOCK = 2**15  # entries worked on at a time: with what is made of them they stay in the cache
 REPLICATES = 400  # of the bootstrap: the ends of a 95% interval are then known to about 1 %
+
+
+def blocks_of(array: NDArray[Any]) -> Iterator[slice]:
+    """Yield slices of an array's first axis, of about as many entries as the cache holds."""
+    rows = max(1, _BLOCK * len(array) // max(1, array.size))
+    for first in range(0, len(array), rows):
+        yield slice(first, first + rows)
 
 
 def joint_norm(arrays: Iterable[NDArray[np.floating]]) -> Floats:
