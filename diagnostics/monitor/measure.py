@@ -134,8 +134,11 @@ def shortened(value: Any) -> Any:
 def _short(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         # Formatted all at once: number by number is a fifth of a measured step.
-        text = (f"%.{DIGITS}g " * value.size) % tuple(value.ravel().tolist())
-        return np.array(text.split(), np.float64).reshape(value.shape)
+        short = value.astype(np.float64)
+        there = np.isfinite(short) & (short != 0)  # most shares are 0, which is short
+        text = (f"%.{DIGITS}g " * np.count_nonzero(there)) % tuple(short[there].tolist())
+        short[there] = np.array(text.split(), np.float64)
+        return short
     if isinstance(value, float):
         return float(f"%.{DIGITS}g" % value)
     if isinstance(value, list | tuple):
