@@ -78,7 +78,11 @@ def measure(layer: Any, kept: Kept, place: Place, effort: Effort) -> dict[str, A
     inside = None
     if kept.lengths is not None:
         inside = np.arange(rows)[:, None] <= np.asarray(kept.lengths)
-    together = joint_norm([np.stack(list(norms.values()), axis=-1)])
+    flow = {k: shortened(row_medians(n, inside)) for k, n in norms.items()}
+    joint = next(iter(flow.values()))  # of a cell with one state
+    if len(norms) > 1:
+        together = joint_norm([np.stack(list(norms.values()), axis=-1)])
+        joint = shortened(row_medians(together, inside))
     found, gates = _gates(kept, structure)
     doubtful = not _finite_gradients(layer, place)
     found["numeric_health"] = health_of_record(kept, kept, delta, gate_grads=doubtful)
@@ -86,10 +90,7 @@ def measure(layer: Any, kept: Kept, place: Place, effort: Effort) -> dict[str, A
     if effort.reaches("standard"):
         found["credit"] = _credit(layer, kept, sweep_flops(layer, kept.record, *place))
     return {
-        "flow": {
-            "joint": shortened(row_medians(together, inside)),
-            "states": {k: shortened(row_medians(n, inside)) for k, n in norms.items()},
-        },
+        "flow": {"joint": joint, "states": flow},
         "gates": gates,
         "quantities": {name: shortened(_without_units(q)) for name, q in found.items()},
     }

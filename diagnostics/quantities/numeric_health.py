@@ -15,7 +15,7 @@ from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
 
 Arrays = Mapping[str, NDArray[np.floating]]
 NEAR = 1e6  # a row whose largest entry is within this of the smallest number is leaving the range
-LOOKED = 16  # rows at a time in which the last loss is looked for
+LOOKED = 8  # rows at a time in which the last loss is looked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +73,8 @@ def health_of_record(
     extents = {k: _extent(d, tiny) for k, d in total.items()}
     # A state that no gradient ever reaches is no sign of anything: `stop` cut it off.
     judged = {k: d for k, d in total.items() if extents[k].largest != 0} or total
-    last = _last_losses(local)
-    before = np.arange(len(next(iter(total.values()))))[:, None] < last  # (T+1, B): rows that a
-    # loss must reach through the recurrence
+    rows = np.arange(len(next(iter(total.values()))))[:, None]
+    before = rows < _last_losses(local)  # (T+1, B): what a loss reaches through the recurrence
     count = before.sum(axis=1) * sum(d.shape[-1] for d in judged.values())
     zero_share, small_share, bad_share = (np.where(count > 0, 0.0, np.nan) for _ in range(3))
     low = np.flatnonzero(np.any([extents[k].low for k in judged], axis=0))
@@ -137,7 +136,7 @@ def _last_losses(local: Arrays) -> NDArray[np.int64]:
     """Return the last row at which each sequence has a loss, 0 where there is none.  (B,)."""
     rows, batch = next(iter(local.values())).shape[:2]
     last = np.zeros(batch, np.int64)
-    for end in range(rows, 0, -LOOKED):  # nearly always all are found among the first rows
+    for end in range(rows, 0, -LOOKED):  # nearly always all are found at once
         first = max(0, end - LOOKED)
         source = np.any([(eps[first:end] != 0).any(axis=-1) for eps in local.values()], axis=0)
         found = end - 1 - np.argmax(source[::-1], axis=0)

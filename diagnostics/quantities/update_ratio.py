@@ -60,7 +60,7 @@ def _distance(old: Any, new: Any) -> float:
     parts = [
         joint_norm([np.subtract(new[part], old[part], dtype=np.float64)]) for part in blocks_of(old)
     ]
-    return float(joint_norm([np.array(parts)]))
+    return float(parts[0] if len(parts) == 1 else joint_norm([np.array(parts)]))
 
 
 def _array(value: Any) -> Any:
