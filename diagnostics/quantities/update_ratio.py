@@ -8,7 +8,7 @@ import numpy as np
 
 import minirnn
 from diagnostics.quantities.base import Cost, Quantity
-from diagnostics.quantities.statistics import joint_norm
+from diagnostics.quantities.statistics import blocks_of, joint_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +36,7 @@ def update_ratio(before: Mapping[str, Any], after: Mapping[str, Any]) -> UpdateR
     for name in before:
         old, new = _array(before[name]), _array(after[name])
         size += old.nbytes
-        norm = float(joint_norm([old.ravel()]))
-        change = float(joint_norm([(new.astype(np.float64) - old).ravel()]))
+        norm, change = float(joint_norm([old.ravel()])), _distance(old.ravel(), new.ravel())
         ratios.append(change / norm if norm > 0 else float("nan"))
     return UpdateRatio(
         value=np.asarray(ratios),
@@ -54,6 +53,14 @@ def worst_ratio(ratio: UpdateRatio, low: float, high: float) -> tuple[str, float
     distance = np.where(np.isnan(distance), -np.inf, distance)
     place = int(np.argmax(distance))
     return ratio.names[place], float(ratio.value[place])
+
+
+def _distance(old: Any, new: Any) -> float:
+    """Norm of a difference, in double precision.  old, new: (N,)."""
+    parts = [
+        joint_norm([np.subtract(new[part], old[part], dtype=np.float64)]) for part in blocks_of(old)
+    ]
+    return float(parts[0] if len(parts) == 1 else joint_norm([np.array(parts)]))
 
 
 def _array(value: Any) -> Any:
