@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minirnn.engine import Tensor, grad, gradcheck
-from minirnn.engine.functional import jvp
+from minirnn.engine.functional import hvp, jvp
 from minirnn.engine.tape import constant
 from minirnn.kernels import spread, threads
 from minirnn.layers.losses import cross_entropy, mse_loss
@@ -213,6 +213,25 @@ def test_mean_squared_error_and_its_gradients(rng, reduction):
     loss.sum().backward()
     np.testing.assert_allclose(a.grad, 2 * d / (6 if reduction == "mean" else 1), rtol=1e-14)
     np.testing.assert_allclose(b.grad, -a.grad, rtol=1e-14)
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_mean_squared_error_has_tangents_and_second_derivatives(rng, reduction):
+    a, b, v = (rng.standard_normal((2, 3)) for _ in range(3))
+    leaf = Tensor(a, requires_grad=True)
+    share = 6 if reduction == "mean" else 1
+
+    def loss(x):
+        return mse_loss(x, b, reduction).sum()
+
+    tangent = jvp(loss, leaf, v)[1]
+    np.testing.assert_allclose(tangent, (2 * (a - b) * v).sum() / share, rtol=1e-14)
+    # The Hessian is 2 over the share, times the identity.
+    np.testing.assert_allclose(hvp(loss, leaf, v)[0], 2 * v / share, rtol=1e-14)
+
+
+def test_the_mean_squared_error_of_nothing_is_nan_as_in_pytorch():
+    assert math.isnan(mse_loss(np.zeros((0, 3)), np.zeros((0, 3))).item())
 
 
 @pytest.mark.torch

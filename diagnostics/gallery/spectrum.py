@@ -109,7 +109,7 @@ def numbers() -> list[Spectrum]:
 def paint(figure: Figure, spectra: list[Spectrum]) -> None:
     """Draw the spectra of both kinds, each with the line of no change."""
     groups = (spectra[: len(GAINS)], spectra[len(GAINS) :])
-    titles = ("tanh networks, no input", "gated cells, full state, noise")
+    titles = ("tanh networks, no input", "gated cells, noise")
     grid = figure.subplots(1, 2)
     for axes, group, title in zip(grid, groups, titles, strict=True):
         axes.axhline(0, color=INK, linewidth=0.8)
@@ -124,7 +124,7 @@ def paint(figure: Figure, spectra: list[Spectrum]) -> None:
                           label="log |eigenvalues|")  # fmt: skip
             axes.plot(place[finite], value[finite], color=colour, label=one.name, linewidth=1.3)
         axes.set(xlabel="exponent", title=title, ylim=(-5.2, 0.8))
-        axes.legend(loc="lower left", fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), fontsize=9)  # below: no curve
     grid[0].set_ylabel("λ, per step")
 
 

@@ -78,7 +78,11 @@ def measure(layer: Any, kept: Kept, place: Place, effort: Effort) -> dict[str, A
     inside = None
     if kept.lengths is not None:
         inside = np.arange(rows)[:, None] <= np.asarray(kept.lengths)
-    together = joint_norm([np.stack(list(norms.values()), axis=-1)])
+    flow = {k: shortened(row_medians(n, inside)) for k, n in norms.items()}
+    joint = next(iter(flow.values()))  # of a cell with one state
+    if len(norms) > 1:
+        together = joint_norm([np.stack(list(norms.values()), axis=-1)])
+        joint = shortened(row_medians(together, inside))
     found, gates = _gates(kept, structure)
     doubtful = not _finite_gradients(layer, place)
     found["numeric_health"] = health_of_record(kept, kept, delta, gate_grads=doubtful)
@@ -86,10 +90,7 @@ def measure(layer: Any, kept: Kept, place: Place, effort: Effort) -> dict[str, A
     if effort.reaches("standard"):
         found["credit"] = _credit(layer, kept, sweep_flops(layer, kept.record, *place))
     return {
-        "flow": {
-            "joint": shortened(row_medians(together, inside)),
-            "states": {k: shortened(row_medians(n, inside)) for k, n in norms.items()},
-        },
+        "flow": {"joint": joint, "states": flow},
         "gates": gates,
         "quantities": {name: shortened(_without_units(q)) for name, q in found.items()},
     }
@@ -134,8 +135,11 @@ def shortened(value: Any) -> Any:
 def _short(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         # Formatted all at once: number by number is a fifth of a measured step.
-        text = (f"%.{DIGITS}g " * value.size) % tuple(value.ravel().tolist())
-        return np.array(text.split(), np.float64).reshape(value.shape)
+        short = value.astype(np.float64)
+        there = np.isfinite(short) & (short != 0)  # most shares are 0, which is short
+        text = (f"%.{DIGITS}g " * np.count_nonzero(there)) % tuple(short[there].tolist())
+        short[there] = np.array(text.split(), np.float64)
+        return short
     if isinstance(value, float):
         return float(f"%.{DIGITS}g" % value)
     if isinstance(value, list | tuple):

@@ -59,6 +59,8 @@ def encode(value: Any) -> Any:
         return {f.name: encode(getattr(value, f.name)) for f in saved_fields(value)}
     if isinstance(value, np.ndarray | np.generic):
         plain = value.dtype.kind in "iub" or (value.dtype.kind == "f" and np.isfinite(value).all())
+        if not plain and value.dtype.kind == "f" and value.ndim == 1:
+            return [v if math.isfinite(v) else str(v) for v in value.tolist()]  # many and long
         return value.tolist() if plain else encode(value.tolist())
     if isinstance(value, dict):
         return {str(key): encode(item) for key, item in value.items()}

@@ -14,7 +14,7 @@ import numpy as np
 import minirnn
 from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.kept_share import KeptShare, kept_share
-from diagnostics.quantities.statistics import Floats, interval, resamples
+from diagnostics.quantities.statistics import Floats, blocks_of, interval, resamples
 from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
 
 # Per activation: below this is left-saturated, above that right-saturated.
@@ -114,18 +114,26 @@ def slope_of(activation: str, a: Any) -> Any:
 
 def _sums(a: Any, activation: str, share: KeptShare) -> Floats:
     """Sum left, right, value and slope over the pieces of the batch.  (T, B, H) to (4, N, H)."""
-    low, high = ENDS[activation]
     inside = share.piece >= 0
     rows = a.reshape(-1, a.shape[2]) if inside.all() else a[inside]
+    found = np.zeros((4, len(share.steps), a.shape[2]))
+    pieces = None if len(share.steps) == 1 else share.piece[inside]
+    for part in blocks_of(rows):
+        for sums, each in zip(found, _counted(rows[part], activation), strict=True):
+            if pieces is None:
+                # A product with ones takes a third of the time of a sum over the first axis.
+                sums += np.ones(len(each)) @ each.astype(np.float64, copy=False)
+            else:
+                np.add.at(sums, pieces[part], each)
+    return found
+
+
+def _counted(rows: Any, activation: str) -> tuple[Any, Any, Any, Any]:
+    """Return what is summed at every row of a gate: left, right, value, slope.  rows: (N, H)."""
+    low, high = ENDS[activation]
     exact = rows.astype(np.float64)
     left = exact <= low if activation == "relu" else exact < low
-    counted = (left, exact > high, exact, slope_of(activation, exact))
-    if len(share.steps) == 1:
-        return np.stack([each.astype(np.float64).sum(axis=0) for each in counted])[:, None]
-    found = np.zeros((4, len(share.steps), a.shape[2]))
-    for sums, each in zip(found, counted, strict=True):
-        np.add.at(sums, share.piece[inside], each)
-    return found
+    return left, exact > high, exact, slope_of(activation, exact)
 
 
 def _badness(by: dict[str, Any]) -> Callable[[str], float]:

@@ -9,26 +9,52 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _ENTRIES = 2**20  # of resampled values held at a time
+_BLOCK = 2**15  # entries worked on at a time: with what is made of them they stay in the cache
+_LEAST_SQUARES = 1e-250  # of a sum that squares below the range cannot change
 REPLICATES = 400  # of the bootstrap: the ends of a 95% interval are then known to about 1 %
+
+
+def blocks_of(array: NDArray[Any]) -> Iterator[slice]:
+    """Yield slices of an array's first axis, of about as many entries as the cache holds."""
+    rows = max(1, _BLOCK * len(array) // max(1, array.size))
+    for first in range(0, len(array), rows):
+        yield slice(first, first + rows)
 
 
 def joint_norm(arrays: Iterable[NDArray[np.floating]]) -> Floats:
     """Euclidean norm over the last axis of all arrays together.
 
     arrays: each (..., H_k), the states of one cell side by side.  Returns (...).  Scaled by the
-    largest entry first, so that neither tiny nor huge gradients leave the range when squared;
-    squares of single precision never do.
+    largest entry first where squares have left the range, or may have; those of single precision
+    never do.
     """
     given = [np.asarray(array) for array in arrays]
-    stacked = [array.astype(np.float64, copy=False) for array in given]
-    if all(array.dtype.itemsize < 8 and array.dtype.kind == "f" for array in given):
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(sum(np.einsum("...i,...i->...", a, a) for a in stacked))
-    largest = np.max([np.max(np.abs(a), axis=-1, initial=0.0) for a in stacked], axis=0)
-    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = sum(np.sum((a / scale[..., None]) ** 2, axis=-1) for a in stacked)
-        return np.asarray(scale * np.sqrt(squares))
+        squares = np.asarray(sum(_squares(array) for array in given))
+        single = all(a.dtype.itemsize < 8 and a.dtype.kind == "f" for a in given)
+        if single or ((squares > _LEAST_SQUARES) & (squares < np.inf)).all():
+            return np.sqrt(squares)
+        return _scaled_norm([array.astype(np.float64, copy=False) for array in given])
+
+
+def _squares(array: NDArray[Any]) -> Floats:
+    """Sum of squares over the last axis, in double precision.  (..., H) to (...)."""
+    if array.ndim == 1:
+        parts = [array[part].astype(np.float64, copy=False) for part in blocks_of(array)]
+        return np.asarray(sum(np.dot(a, a) for a in parts))
+    found = np.empty(array.shape[:-1])
+    for part in blocks_of(array):
+        exact = array[part].astype(np.float64, copy=False)
+        np.vecdot(exact, exact, out=found[part])
+    return found
+
+
+def _scaled_norm(arrays: list[Floats]) -> Floats:
+    """Joint norm by way of the largest entry."""
+    largest = np.max([np.max(np.abs(a), axis=-1, initial=0.0) for a in arrays], axis=0)
+    scale = np.where((largest > 0) & np.isfinite(largest), largest, 1.0)
+    squares = sum(np.sum((a / scale[..., None]) ** 2, axis=-1) for a in arrays)
+    return np.asarray(scale * np.sqrt(squares))
 
 
 def resamples(count: int, replicates: int = REPLICATES, seed: int = 0) -> NDArray[np.int64]:
@@ -63,11 +89,18 @@ def medians(values: Floats, valid: NDArray[np.bool_] | None = None) -> tuple[Flo
 def row_medians(values: Floats, valid: NDArray[np.bool_] | None = None) -> Floats:
     """Median over the sequences of every row, as `medians`, without the interval's cost."""
     if valid is None:
-        return np.asarray(np.median(values, axis=1))
+        return _middle(values)
     middle = np.full(len(values), np.nan)
     for rows, chosen in _by_pattern(values, valid):
-        middle[rows] = np.median(chosen, axis=1)
+        middle[rows] = _middle(chosen)
     return middle
+
+
+def _middle(values: Floats) -> Floats:
+    """Median over the last axis: of short rows, at a third of the time that NumPy's takes."""
+    ordered, count = np.sort(values, axis=1), values.shape[1]
+    middle = ordered[:, (count - 1) // 2 : count // 2 + 1].mean(axis=1)
+    return np.where(np.isnan(ordered[:, -1]), np.nan, middle)  # NaN is last
 
 
 def _by_pattern(values: Floats, valid: NDArray[np.bool_]) -> Iterator[tuple[Any, Floats]]:

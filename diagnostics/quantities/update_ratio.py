@@ -8,7 +8,7 @@ import numpy as np
 
 import minirnn
 from diagnostics.quantities.base import Cost, Quantity
-from diagnostics.quantities.statistics import joint_norm
+from diagnostics.quantities.statistics import blocks_of, joint_norm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def update_ratio(before: Mapping[str, Any], after: Mapping[str, Any]) -> UpdateR
 
 def _ratio(old: Any, new: Any) -> float:
     with np.errstate(invalid="ignore"):  # inf - inf
-        change = float(joint_norm([new.astype(np.float64) - old]))
+        change = _distance(old, new)
     if not np.isfinite(change):
         return float("inf")
     norm = float(joint_norm([old]))
@@ -76,6 +76,14 @@ def worst_ratio(ratio: UpdateRatio, low: float, high: float) -> tuple[str, float
     broken = np.flatnonzero(np.isinf(ratio.value))
     place = int(broken[0]) if len(broken) else int(np.argmax(distance))
     return ratio.names[place], float(ratio.value[place])
+
+
+def _distance(old: Any, new: Any) -> float:
+    """Norm of a difference, in double precision.  old, new: (N,)."""
+    parts = [
+        joint_norm([np.subtract(new[part], old[part], dtype=np.float64)]) for part in blocks_of(old)
+    ]
+    return float(parts[0] if len(parts) == 1 else joint_norm([np.array(parts)]))
 
 
 def _array(value: Any) -> Any:

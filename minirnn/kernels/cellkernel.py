@@ -239,4 +239,6 @@ class CellKernel:
     def members(self, buffer: np.ndarray, member: int, members: int) -> np.ndarray:
         """Return one member of an interleaved buffer (rows, blocks*members*lanes): (rows, H)."""
         view = buffer.reshape(buffer.shape[0], self.blocks, members, self.lanes)[:, :, member]
-        return np.ascontiguousarray(view).reshape(buffer.shape[0], self.padded)[:, : self.hidden]
+        out = lend((buffer.shape[0], self.padded), buffer.dtype)
+        out.reshape(view.shape)[...] = view
+        return out[:, : self.hidden]

@@ -54,22 +54,22 @@ class FusedView(View):
         return out
 
     def _gate(self, name: str) -> np.ndarray:
-        plan, made, steps = self._fused.kernel.plan, self._fused, self._layout.steps
+        plan, made, layout = self._fused.kernel.plan, self._fused, self._layout
         if name not in plan.gate_slots:  # the equations set it to something that is given
             return Unrolled(self._run).gates[name]
         slot = plan.gate_slots[name]
         kind, _, which = slot.buffer.partition(".")
         size = made.kernel.hidden
         if kind == "next":
-            return steps(made.states[which][len(made.rows.order) :, :size])
+            return layout.steps(made.states[which][len(made.rows.order) :, :size])
         if kind == "operand":
-            return steps(made.frame.operands[int(which)][:, :size])
+            return layout.steps(made.frame.operands[int(which)][:, :size])
         if kind == "x":
             self._restore()
             part = made.frame.segments("x", made.frame.x_rows)[slot.buffer][0]
-            return steps(made.kernel.members(part, slot.member, slot.members))
+            return layout.member(part, slot.member, slot.members)
         if kind == "saved":
-            return steps(made.kernel.members(made.frame.saved, slot.member, slot.members))
+            return layout.member(made.frame.saved, slot.member, slot.members)
         return Unrolled(self._run).gates[name]
 
     def _restore(self) -> None:
@@ -126,7 +126,7 @@ class _Reader:
             wide = len(names) * k.padded
             if name in names:
                 part = self._got.buffers["dx"][:, at : at + wide]
-                return self._layout.steps(k.members(part, names.index(name), len(names)))
+                return self._layout.member(part, names.index(name), len(names))
             at += wide
         raise KeyError(name)
 
@@ -139,5 +139,5 @@ class _Reader:
                     if name in blocks:
                         return self._gate(plan.segments[segment][blocks.index(name)])
                 part = self._got.buffers[f"du.{g.index}"]
-                return self._layout.steps(k.members(part, g.blocks.index(name), len(g.blocks)))
+                return self._layout.member(part, g.blocks.index(name), len(g.blocks))
         return np.zeros((*made.x_shape[:2], k.hidden), k.dtype)  # a block declared unused

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minirnn.engine import Tensor, is_grad_enabled, log_softmax, record, where
-from minirnn.engine.dual import tensor
+from minirnn.engine.dual import same_dtype, tensor
 from minirnn.kernels import loss
 from minirnn.kernels._jit import JIT_DISABLED
+from minirnn.kernels.workspace import lend
 from minirnn.layers import reference
 
 Arrays = tuple[NDArray[Any]]  # spelled once: making it costs more than a small loss
@@ -92,16 +93,39 @@ def mse_loss(a: Any, b: Any, reduction: str = "mean") -> Tensor:
     """Squared error (a - b)^2 of two arrays of one shape, reduced by "mean", "sum" or "none"."""
     _check_reduction("mse_loss", reduction)
     a, b = tensor(a, "mse_loss", "a"), tensor(b, "mse_loss", "b")
+    same_dtype("mse_loss", (a, b))
     if a.shape != b.shape:
         raise ValueError(
             f"mse_loss: a and b must have one shape, got {a.shape} and {b.shape}; "
             "broadcasting here would compare every entry with every other"
         )
-    difference = a - b
-    square = difference * difference
     if reduction == "none":
-        return square
-    return square.mean() if reduction == "mean" else square.sum()
+        return _squares(a, b)
+    # One node instead of three, in memory that is used again: half the time, no page faults.
+    size, dtype = a.numpy().size, a.dtype
+    difference = np.subtract(a.numpy(), b.numpy(), out=lend(a.shape, dtype))
+    square = np.multiply(difference, difference, out=lend(a.shape, dtype))
+    weight = 1.0 if reduction == "sum" else 1.0 / size if size else math.nan
+
+    def vjp(dloss: NDArray[Any]) -> tuple[NDArray[Any] | None, ...]:
+        factor = dtype.type(2 * weight) * dloss
+        return tuple(
+            np.multiply(difference, sign * factor, out=lend(difference.shape, dtype))
+            if given.requires_grad else None
+            for given, sign in ((a, 1), (b, -1))
+        )  # fmt: skip
+
+    def replay(a: Tensor, b: Tensor) -> tuple[Tensor]:
+        """Compute the same from the engine's operations, for derivatives of derivatives."""
+        return (_squares(a, b).sum() * weight,)
+
+    value = square.sum() * dtype.type(weight)
+    return record([value], [a, b], vjp, replay=replay, name="mse_loss", fresh=True)[0]
+
+
+def _squares(a: Tensor, b: Tensor) -> Tensor:
+    difference = a - b
+    return difference * difference
 
 
 def _check_reduction(place: str, reduction: str) -> None:

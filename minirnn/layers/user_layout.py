@@ -44,6 +44,13 @@ class UserLayout:
         out[self._places()] = living
         return out
 
+    def member(self, buffer: np.ndarray, member: int, members: int) -> np.ndarray:
+        """One member of an interleaved buffer of gates -> (T, B, H), 0 after the length."""
+        living = self._kernel.members(buffer, member, members)
+        if self._rows.equal and living.flags.c_contiguous:  # new memory, as it is
+            return living.reshape(self._steps, self._batch, living.shape[1])
+        return self.steps(living)
+
     def states(self, buffer: np.ndarray) -> np.ndarray:
         """Rows of states (rows, padded) -> (T+1, B, H), 0 after the length."""
         k, rows = self._kernel, self._rows
