@@ -211,7 +211,7 @@ def _lengths_said(shown: list[Subject]) -> str:
     lengths = sorted({length for s in shown if (length := _length(s))})
     if not lengths:
         return ""
-    return f"grey: the length T of the sequences ({' or '.join(map(str, lengths))}); "
+    return f"broad and grey: the length T of the sequences ({' or '.join(map(str, lengths))}); "
 
 
 def _finite(subject: Subject) -> list[np.ndarray]:
