@@ -19,7 +19,7 @@ help:
 	@echo "make test         the tests, without PyTorch (ARGS='-k lstm' picks some)"
 	@echo "make lint         ruff and mypy"
 	@echo "make conformance  every cell, dtype and vector width, and the comparisons with PyTorch and ONNX"
-	@echo "make browser      report, comparison and gallery in headless Chromium, where there is one on PATH"
+	@echo "make browser      reports, comparison and gallery in headless Chromium, where there is one on PATH"
 	@echo "make nojit        the tests with the JIT switched off: layers run the reference"
 	@echo "make bench        measure beside PyTorch, JAX and others, write the tables (half an hour)"
 	@echo "make bench-quick  a few shapes, nothing written (ARGS=--benchmark-compare: beside the last run)"

@@ -374,3 +374,36 @@ def test_a_gradient_that_only_float32_has_is_infinitely_far_from_none(limit, exp
     found = dg.precision(layer, x, x, lambda out, _: minirnn.relu(out + 1e8 - 1e8 - limit).sum())
     assert found.parameters == {"weight": expected, "bias": expected}
     assert found.value == expected
+
+
+class Shorter(minirnn.Module):
+    """A layer that is called with lengths."""
+
+    def __init__(self, layer, lengths):
+        self.layer, self.lengths = layer, lengths
+
+    def forward(self, x):
+        return self.layer(x, lengths=self.lengths)[0]
+
+
+@given(
+    name=st.sampled_from(minirnn.cells.names()),
+    lengths=st.lists(st.integers(0, 30), min_size=1, max_size=4).filter(any),
+    levels=st.integers(1, 2),
+    bidirectional=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_float32_costs_no_more_in_any_cell_of_the_registry(
+    name, lengths, levels, bidirectional, seed
+):
+    """The same constant, also with lengths, levels and both directions, as layers start."""
+    rng, steps = np.random.default_rng(seed), max(lengths)
+    with use_reference():
+        layer = minirnn.Recurrent(
+            name, INPUTS, UNITS, num_layers=levels, bidirectional=bidirectional, seed=seed
+        )
+        x = rng.normal(size=(steps, len(lengths), INPUTS)).astype(np.float32)
+        y = rng.normal(size=(steps, len(lengths), UNITS * layer.directions)).astype(np.float32)
+        found = dg.precision(Shorter(layer, lengths), x, y)
+    # Rounding of T steps in each of the levels; the largest of 600 cases had 2.3 where 16 stands.
+    assert 0 < found.value < 16 * levels * steps * np.finfo(np.float32).eps

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import diagnostics as dg
 import minirnn
 from diagnostics import rules
+from diagnostics.gallery import near_and_far
 from diagnostics.quantities import jacobian_source
 from diagnostics.quantities.statistics import student_quantile
 from minirnn.layers.reference import use_reference
@@ -160,6 +161,112 @@ def test_the_jacobian_of_h_alone_would_miss_an_lstms_memory(rng):
     assert whole == pytest.approx(math.log(truth), abs=2e-3)
     h_alone = dg.lyapunov_spectrum(dg.step_jacobians(layer, x).value[:, :, :5, :5]).value[0]
     assert h_alone < math.log(truth) - 1.5
+
+
+FORGET = np.array([4.0, 2.0, 0.5, -1.0])  # biases of the forget gate, unit by unit
+
+
+def forgetting(**values):
+    """An LSTM without recurrent weights, whose forget gate is a constant."""
+    biases = np.stack([[0.3, -0.2, 1.0, 0.0], FORGET, np.zeros(4), [-1.0, 0.0, 0.5, 2.0]])
+    return network("lstm", 4, inputs=2, bias_ih=biases.ravel(), **values)
+
+
+def test_an_lstm_with_frozen_gates_has_an_exponent_per_unit_its_forget_gates_logarithm():
+    found = dg.lyapunov_spectrum(forgetting(), np.zeros((200, 1, 2)))
+    np.testing.assert_allclose(found.value[:4], np.log(logistic(FORGET)), rtol=1e-10)
+    assert np.isneginf(found.value[4:]).all()  # h is made anew at every step
+
+
+def test_what_enters_an_lstm_does_not_change_the_exponents_of_its_forget_gates(rng):
+    """The other gates move with the input, the forget gate's rows of weight_ih are zero."""
+    weights = rng.normal(size=(4, 4, 2))
+    weights[1] = 0
+    layer = forgetting(weight_ih=weights.reshape(16, 2))
+    found = dg.lyapunov_spectrum(layer, rng.normal(size=(200, 1, 2)))
+    # dh = o (1 - tanh(c)^2) dc makes a vector longer by at most sqrt(2), and at the ends only.
+    np.testing.assert_allclose(found.value[:4], np.log(logistic(FORGET)),
+                               atol=math.log(2) / 2 / 200)  # fmt: skip
+    assert np.isneginf(found.value[4:]).all()
+
+
+def backward(layer, x):
+    """Exponents from backward passes alone: of one step each, with a vector per column of Q.
+
+    x: (T, 1, I).  The vectors are first turned by a pass over all steps.
+    """
+    with minirnn.watch(layer) as seen, minirnn.no_grad():
+        layer(x)
+    names, states = layer.cell.state, seen.states
+    size = sum(states[k].shape[2] for k in names)
+    q, sums = np.eye(size), np.zeros((2, size))
+    for total in sums:
+        for t in reversed(range(len(x))):
+            start = tuple(np.repeat(states[k][t], size, axis=0)[None] for k in names)
+            with minirnn.watch(layer) as one, minirnn.no_grad():
+                layer(np.repeat(x[t : t + 1], size, axis=1), start if len(start) > 1 else start[0])
+            parts = np.split(q.T, len(names), axis=1)  # a column of Q per sequence
+            swept = one.pullback(d_state=tuple(parts)).carried_grads
+            q, r = np.linalg.qr(np.concatenate([swept[k][0] for k in names], axis=1).T)
+            total += np.log(np.abs(np.diag(r)))
+    return sums[1] / len(x)
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_the_spectrum_of_backward_passes_is_that_of_the_forward_one(name, rng):
+    with use_reference():
+        layer = minirnn.Recurrent(name, 2, 3, dtype="float64", seed=0)
+        x = rng.normal(size=(150, 1, 2))
+        forward, ours = dg.lyapunov_spectrum(layer, x), backward(layer, x)
+    # Both sum to the mean logarithm of the determinants.
+    assert ours.sum() == pytest.approx(forward.value.sum(), rel=1e-10)
+    # One by one they differ by how the first and the last vectors lie: of order 1 in 150 steps.
+    np.testing.assert_allclose(ours, forward.value, atol=0.02)
+    assert np.ptp(forward.value) > 0.1
+
+
+@pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
+def test_over_a_finite_time_the_backward_pass_has_the_matrix_that_tangents_have(name, rng):
+    """Hence its singular values too, the finite-time exponents."""
+    with use_reference():
+        layer = minirnn.Recurrent(name, 2, 3, dtype="float64", seed=0)
+        names, x = layer.cell.state, rng.normal(size=(8, 1, 2))
+        size = 3 * len(names)
+        with minirnn.watch(layer) as seen, minirnn.no_grad():
+            layer(np.repeat(x, size, axis=1))
+        units = np.split(np.eye(size), len(names), axis=1)
+        swept = seen.pullback(d_state=tuple(units)).carried_grads
+        back = np.concatenate([swept[k][0] for k in names], axis=1)
+
+        def ends(*start):
+            return layer(x, start if len(start) > 1 else start[0])[1]
+
+        zeros, columns = [np.zeros((1, 1, 3)) for _ in names], []
+        for unit in np.eye(size):
+            tangents = [part.reshape(1, 1, 3) for part in np.split(unit, len(names))]
+            moved = minirnn.jvp(ends, zeros, tangents)[1]
+            moved = moved if isinstance(moved, tuple) else (moved,)
+            columns.append(np.concatenate([m.numpy().ravel() for m in moved]))
+    # Eight steps in two orders of multiplication.
+    np.testing.assert_allclose(back, np.stack(columns, axis=1), rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "gain"), [("rnn", 0.6), ("rnn", 4.0), ("lstm", 1), ("gru", 1)])
+def test_the_sign_of_the_first_exponent_says_whether_gradients_vanish_or_explode(name, gain, rng):
+    """What figure D3 fits to a gradient on its way back, and what tangents do forward."""
+    with use_reference():
+        layer = minirnn.Recurrent(name, 3, 24, dtype="float64", seed=0)
+        if name == "rnn":
+            layer.weight_hh_l0.assign(gain * rng.normal(size=(24, 24)) / math.sqrt(24))
+            layer.weight_ih_l0.assign(0.3 * layer.weight_ih_l0.numpy())
+        x = rng.normal(size=(120, 16, 3))
+        slope, found = near_and_far.reach(name, layer, x), dg.lyapunov_spectrum(layer, x, k=1)
+    first, (low, high) = found.value[0], found.ci[0]
+    assert (first > 0) == (gain > 1) and not low < 0 < high
+    assert np.sign(math.log(slope.rate)) == np.sign(first)
+    # Equal within both 95% intervals: the slope is of 60 lags, the exponent of 120 steps.
+    ends = np.log(slope.ci)
+    assert abs(math.log(slope.rate) - first) < (np.ptp(ends) + high - low) / 2 + 1e-3
 
 
 def test_fewer_exponents_are_the_first_ones(rng):

@@ -24,6 +24,7 @@ from diagnostics.page.svg import canvas, compact
 from diagnostics.quantities.kinds import QUANTITIES
 from diagnostics.report import from_dict
 from tests.full_report import HIDDEN, STEPS, full_report, measured
+from tests.toy_report import toy_report
 
 # Of diagnostics.md 5.2; P11 and P13 consist of several; P14 is a table, tested with the page.
 NAMES = {
@@ -54,6 +55,21 @@ def painted(picture):
 
 def line(axes, label):
     return next(one for one in axes.get_lines() if one.get_label() == label)
+
+
+def upright(axes):
+    """Where an axes has vertical lines of full height, in the order of drawing."""
+    lines = [one for one in axes.get_lines() if tuple(one.get_ydata()) == (0, 1)]
+    return [float(one.get_xdata()[0]) for one in lines if len(set(one.get_xdata())) == 1]
+
+
+def filled(collection):
+    """Lower and upper edge of a band over 0, 1, 2 and so on, from its outline: (T,) each."""
+    (outline,) = collection.get_paths()
+    places = outline.vertices.round(12)
+    across = np.unique(places[:, 0])
+    at = [places[places[:, 0] == x, 1] for x in across]
+    return np.array([y.min() for y in at]), np.array([y.max() for y in at])
 
 
 def test_every_plot_of_the_specification_is_drawn(drawn):
@@ -119,6 +135,36 @@ def test_p1_draws_gain_rate_and_the_lag_at_which_a_thousandth_is_left(report):
     assert rate.value**rate.horizon == pytest.approx(1e-3)
 
 
+def test_p1_draws_the_band_of_single_gains_and_the_power_of_the_rate(report):
+    axes = painted(pictures_of_flow.lag_gain(report))[0]
+    dotted = [one for one in axes.get_lines() if len(one.get_xdata()) == 100]
+    assert len(axes.collections) == len(dotted) == len(report.subjects)
+    for subject, band, power in zip(report.subjects, axes.collections, dotted, strict=True):
+        gain, rate = (subject.quantities[name] for name in ("lag_gain", "decay_rate"))
+        low, high = filled(band)
+        np.testing.assert_allclose(low, gain.band[:, 0], atol=1e-12)
+        np.testing.assert_allclose(high, gain.band[:, 1], atol=1e-12)
+        assert ((gain.value[1:] > low[1:]) & (gain.value[1:] < high[1:])).all()
+        lags, drawn_power = power.get_data()
+        seen = np.isfinite(drawn_power)
+        assert seen[0] and lags[-1] == STEPS - 1
+        np.testing.assert_allclose(drawn_power[seen], rate.value ** lags[seen], rtol=1e-12)
+
+
+def test_p1_marks_the_judged_lag_and_the_rounding_unit_where_a_gain_falls_below_it(report):
+    toy = toy_report()  # 0.4 to the power of 23 is 7e-10, below the unit of float32
+    axes = painted(pictures_of_flow.lag_gain(toy))[0]
+    words = {text.get_text(): text.xy for text in axes.texts}
+    assert [words["judged: 23"][0]] == upright(axes) == [23]
+    unit = words["ε float32"][1]
+    assert unit == np.finfo(np.float32).eps
+    level = [one.get_ydata()[0] for one in axes.get_lines() if tuple(one.get_xdata()) == (0, 1)]
+    assert {unit, 1e-3, 1e-6} <= set(level)
+    # The small networks stay above it, and their axes has no room for it.
+    there = {text.get_text() for text in painted(pictures_of_flow.lag_gain(report))[0].texts}
+    assert "ε float32" not in there and f"judged: {STEPS - 1}" in there
+
+
 def test_p2_draws_total_local_and_carried(report):
     axes = painted(pictures_of_flow.gradient_flow(report))
     flow = report["lstm", "gradient_flow"]
@@ -126,6 +172,19 @@ def test_p2_draws_total_local_and_carried(report):
     local = line(axes[0], "local ε").get_ydata()
     np.testing.assert_array_equal(local[1:], flow.local_norm[1:])
     assert np.isnan(local[0]) and flow.local_norm[0] == 0  # nothing enters at the initial state
+    carried = line(axes[0], "carried").get_ydata()
+    np.testing.assert_array_equal(carried[:-1], flow.carried_norm[:-1])
+    assert np.isnan(carried[-1]) and flow.carried_norm[-1] == 0  # nothing comes after the end
+
+
+def test_p2_draws_below_what_one_step_back_keeps(report):
+    axes = painted(pictures_of_flow.gradient_flow(report))
+    assert axes[2].get_ylabel() == "step gain"
+    for below, subject in zip(axes[2:4], report.subjects, strict=True):
+        kept, gain = below.get_lines()
+        assert tuple(kept.get_ydata()) == (1, 1)
+        found = subject.quantities["gradient_flow"].step_gain
+        np.testing.assert_array_equal(gain.get_xydata().T, [np.arange(STEPS), found])
 
 
 def test_p3_shows_only_rows_that_the_source_can_reach(report):
@@ -140,7 +199,9 @@ def test_p3_shows_only_rows_that_the_source_can_reach(report):
 def test_p4_draws_the_bound_above_the_truth(report):
     left, right = painted(pictures_of_steps.jacobians(report))[:2]
     values, bound = (report["lstm", name] for name in ("singular_values", "product_bound"))
-    np.testing.assert_array_equal(left.get_lines()[1].get_ydata(), values.spread[:, 0])
+    names = ("largest σ", "median σ", "smallest σ")  # noqa: RUF001 - the letter
+    for name, column in zip(names, values.spread.T, strict=True):
+        np.testing.assert_array_equal(line(left, name).get_xydata().T, [values.steps, column])
     drawn_bound = line(right, "bound").get_ydata()
     truth = line(right, "true largest").get_ydata()
     np.testing.assert_allclose(drawn_bound, bound.bound / np.log(10), rtol=1e-12)
@@ -153,9 +214,20 @@ def test_p5_draws_the_spectrum_and_how_its_first_exponent_settled(report):
     np.testing.assert_array_equal(line(left, "lstm").get_ydata(), found.value)
     curve = right.get_lines()[0].get_ydata()
     assert curve[-1] == pytest.approx(found.value[0], abs=1e-12)
-    limits = {round(float(one.get_ydata()[0]), 6) for one in left.get_lines()[-4:]}
-    lag = STEPS - 1
-    assert {round(6.9 / lag, 6), round(-6.9 / lag, 6)} <= limits
+    level = [float(one.get_ydata()[0]) for one in left.get_lines() if len(one.get_xdata()) == 2]
+    # ln 1e3 and ln 1e6 over the judged lag, as rule R5 has them, and the line of no change.
+    expected = np.array([-13.8, -6.9, 0, 6.9, 13.8]) / (STEPS - 1)
+    np.testing.assert_allclose(np.sort(level), expected, rtol=1e-12)
+
+
+def test_p5_draws_the_interval_of_every_exponent(report):
+    left = painted(pictures_of_dynamics.lyapunov(report))[0]
+    for subject, bars in zip(report.subjects, left.collections, strict=True):
+        found = subject.quantities["lyapunov"]
+        ends = np.array([bar[:, 1] for bar in bars.get_segments()])
+        np.testing.assert_array_equal(ends, found.ci)
+        assert [bar[0, 0] for bar in bars.get_segments()] == list(range(1, len(found.value) + 1))
+        assert (ends[:, 0] < found.value).all() and (found.value < ends[:, 1]).all()
 
 
 def test_p6_draws_every_eigenvalue_and_the_unit_circle(report):
@@ -186,6 +258,30 @@ def test_p8_counts_every_unit_once_and_says_which_runs_keep_nothing(report):
     assert "no unit keeps its state by itself: rnn" in picture.shows
 
 
+def test_p8_has_lines_at_the_length_the_needed_lag_and_a_third_of_it(report):
+    lag = 9
+    short = replace(report, verdicts=[replace(v, lag=lag) for v in report.verdicts])
+    picture = pictures_of_gates.timescales(short)
+    (axes,) = painted(picture)
+    assert upright(axes) == [STEPS, lag, lag / 3]
+    assert f"the length T of the sequences ({STEPS})" in picture.shows
+    low, high = axes.get_xlim()
+    assert low < lag / 3 and high > STEPS
+    mark = next(one for one in axes.get_lines() if tuple(one.get_ydata()) == (0, 0.12))
+    assert mark.get_xdata()[0] == report["lstm", "memory_timescales"].value
+
+
+@pytest.mark.parametrize("source", ["lag_gain", "gradient_flow", None])
+def test_p8_takes_the_length_from_what_was_measured(source, report):
+    kept = {k: q for k, q in report.subjects[0].quantities.items()
+            if k in (source, "memory_timescales")}  # fmt: skip
+    alone = replace(report, subjects=[replace(report.subjects[0], quantities=kept)])
+    picture = pictures_of_gates.timescales(alone)
+    (axes,) = painted(picture)
+    assert (STEPS in upright(axes)) == (source is not None)
+    assert ("length T" in picture.shows) == (source is not None)
+
+
 def test_p9_stacks_the_gates_up_to_the_norm_of_the_step(report):
     axes = painted(pictures_of_credit.credit(report))[0]
     found = report["lstm", "credit"]
@@ -193,6 +289,18 @@ def test_p9_stacks_the_gates_up_to_the_norm_of_the_step(report):
     assert top == pytest.approx(found.value.max(), rel=1e-12)
     below = np.sqrt(np.sum([np.square(v) for v in found.gates.values()], axis=0))
     np.testing.assert_allclose(below, found.value, rtol=1e-9)  # squares of gates add up
+
+
+def test_p9_draws_the_share_from_each_step_on_and_prints_the_coherence(report):
+    picture = pictures_of_credit.credit(report)
+    for axes, subject in zip(painted(picture)[2:4], report.subjects, strict=True):
+        found = subject.quantities["credit"]
+        share, ninety = axes.get_lines()
+        expected = [found.value[t:].sum() / found.value.sum() for t in range(STEPS)]
+        np.testing.assert_allclose(share.get_ydata(), expected, rtol=1e-12)
+        assert expected[0] == 1 and tuple(ninety.get_ydata()) == (0.9, 0.9)
+        row = next(row for row in picture.rows if row[0] == subject.name)
+        assert row[1] == f"{found.coherence:.2g}" and 0 < found.coherence < 1
 
 
 def test_p10_draws_error_and_direction_by_chunk(report):

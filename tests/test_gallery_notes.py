@@ -35,6 +35,18 @@ def test_the_wall_has_the_numbers_of_the_protocol(surface):
         assert places[w] == (pytest.approx(b, abs=2e-5), pytest.approx(slope, rel=0.06))
 
 
+def test_where_the_notes_saw_the_wall_sink_their_search_walked_past_it(surface):
+    """Their 5.4e2 at w = 5.5 and 0.05 at w = 7 are slopes at its foot: it only gets thinner."""
+    places = {w: (b, slope) for w, b, slope in surface.walls}
+    b, slope = places[5.5]
+    assert b == pytest.approx(-2.92352, abs=1e-5) and slope > 3e5
+    assert abs(wall.error(5.5, -2.92352)[2]) == pytest.approx(5.4e2, rel=0.01)  # two digits
+    coarse = np.linspace(-5, 1, 200_001)  # 3e-5 apart: about what the notes' digits can tell
+    assert np.abs(wall.error(7.0, coarse)[2]).max() == pytest.approx(0.05, abs=5e-3)
+    b, slope = places[7.0]
+    assert b == pytest.approx(wall.wall_at(7.0), abs=1e-8) and slope > 1e10
+
+
 def test_the_wall_stands_where_the_first_state_is_an_unstable_fixed_point(surface):
     for w, b, slope in surface.walls[1:]:
         assert b == pytest.approx(wall.wall_at(w), abs=1e-4)

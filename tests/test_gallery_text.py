@@ -169,6 +169,21 @@ def test_fractions_shut_and_open_are_those_of_counting(cell, rng):
     assert max(gate.open.max() for gate in found) > 0.5
 
 
+def test_the_histogram_of_distances_is_that_of_counting_value_by_value(rng):
+    """Bin n holds the gates with n/50 <= min(v, 1 - v) < (n + 1)/50, the last also 1/2 itself."""
+    layer = minirnn.Recurrent("gru", 3, 5, dtype="float64", seed=0)
+    x = 3 * rng.normal(size=(40, 2, 3))
+    with minirnn.no_grad(), minirnn.watch(layer) as seen:
+        layer(x)
+    for gate in saturation.measure("gru", layer, x):
+        counted = [0] * 25
+        for v in seen[0, 0].gates[gate.name].ravel().tolist():
+            nearer = v if v < 0.5 else 1 - v
+            counted[min(24, math.floor(nearer * 50))] += 1
+        assert sum(count > 0 for count in counted) > 12  # spread over the bins, or it shows little
+        np.testing.assert_allclose(gate.distance, np.array(counted) / (40 * 2 * 5), rtol=1e-12)
+
+
 # D18
 
 

@@ -44,6 +44,21 @@ def test_the_record_has_the_published_names_and_fits_together(tmp_path):
         np.testing.assert_array_equal(saved["Omega"], record.Omega)
 
 
+def test_open_units_are_the_mean_of_one_minus_the_size_of_every_state():
+    """Of the untrained network, its states computed by hand: h_t = tanh(W x_t + U h_(t-1))."""
+    network = temporal_order.Network(0)
+    x, y = batch_of(np.random.default_rng(1), 60, 9)
+    found = temporal_order._state_of(network, x, y)["open_units"]
+    p = {k: v.astype(np.float64) for k, v in network.recurrent.state_dict().items()}
+    h, sizes = np.zeros((50, 50)), []
+    for x_t in x[:, :50]:  # the first fifty sequences, of fifty units
+        h = np.tanh(x_t @ p["weight_ih_l0"].T + h @ p["weight_hh_l0"].T)
+        sizes.append(np.abs(h))
+    assert 0.5 < found < 0.95
+    # Means of 22500 numbers in float32, of states that are rounded to 6e-8 themselves.
+    assert found == pytest.approx(1 - np.mean(sizes), abs=1e-6)
+
+
 def test_the_histogram_counts_every_step_once_also_those_beyond_its_ends():
     edges = np.array([-2.0, -1.0, 0.0, 1.0])
     logs = np.array([[-30.0, -1.5, -0.5], [0.5, 0.5, 7.0]])

@@ -20,7 +20,7 @@ from diagnostics.page.picture import (
     panels,
     total_cost,
 )
-from diagnostics.page.svg import INK, MUTED, SERIES, WARN
+from diagnostics.page.svg import FAIL, INK, MUTED, SERIES, WARN
 from diagnostics.report import Report, Subject
 from diagnostics.rules import TABLE
 
@@ -50,8 +50,9 @@ def lyapunov(report: Report) -> Picture | None:
             axes.axhline(0.0, color=INK, linewidth=0.8)
         for lag in lags:
             for sign in (-1, 1):
-                left.axhline(sign * TABLE["R5"].warn / lag, color=WARN, linewidth=1.0,
-                             linestyle=(0, (1, 1.5)))  # fmt: skip
+                for limit, colour in ((TABLE["R5"].warn, WARN), (TABLE["R5"].fail, FAIL)):
+                    left.axhline(sign * limit / lag, color=colour, linewidth=1.0,
+                                 linestyle=(0, (1, 1.5)))  # fmt: skip
         left.set_xlabel("exponent i, largest first")
         left.set_ylabel("λᵢ, per step")
         right.set_xlabel("steps counted")
@@ -69,7 +70,7 @@ def lyapunov(report: Report) -> Picture | None:
             "direction. The distance from the first to the last is how much faster one direction "
             "is lost than another. "
             + (
-                "Dotted: ±ln(1000)/L, beyond which rule R5 speaks"
+                "Dotted: ±ln(1000)/L, beyond which rule R5 warns, and twice that, where it fails"
                 f" (L = {' or '.join(str(lag) for lag in lags)}). "
                 if lags
                 else ""

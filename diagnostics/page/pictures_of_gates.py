@@ -161,7 +161,9 @@ def timescales(report: Report) -> Picture | None:
         for axes, subject in zip(drawn, shown, strict=True):
             axes.set_xscale("log")
             _histogram(axes, subject, edges, styles[subject.name].colour)
-            lag = judged_lag(report, subject)
+            lag, length = judged_lag(report, subject), _length(subject)
+            if length:
+                axes.axvline(length, color=MUTED, linewidth=2.2, alpha=0.6)  # L may lie beside it
             if lag:
                 axes.axvline(lag, color=FAIL, linewidth=1.1, linestyle=(0, (3, 1.5)))
                 axes.axvline(lag / 3, color=MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)))
@@ -170,7 +172,7 @@ def timescales(report: Report) -> Picture | None:
             )
             entitle(axes, subject.name, across(len(shown), MOST))
             low, high = axes.get_xlim()
-            lines = [lag] if lag else []
+            lines = [line for line in (lag, length) if line]
             axes.set_xlim(
                 min([low, *(0.3 * x for x in lines)]), max([high, *(1.5 * x for x in lines)])
             )
@@ -185,14 +187,31 @@ def timescales(report: Report) -> Picture | None:
         shows=(
             "Each unit's timescale τ: after τ steps 1/e of its state is left, if its gates stay at "
             "their mean. Dashed: the lag L that the task needs; dotted: L/3, below which rule R8 "
-            "warns; short mark: the 95th percentile. Units to the left of it cannot hold "
-            "anything that long by themselves." + _nothing_kept(measured)
+            f"warns; {_lengths_said(shown)}short mark: the 95th percentile. Units to the left of "
+            "a line cannot hold anything that long by themselves." + _nothing_kept(measured)
         ),
         columns=("run", "τ, 95th percentile", "median", "never lose", "lag needed"),
         rows=[_tau_numbers(report, subject) for subject in measured],
         how=shown[0].quantities["memory_timescales"].how,
         cost=total_cost(measured, "memory_timescales"),
     )
+
+
+def _length(subject: Subject) -> int | None:
+    """Return the steps T of the longest sequence: of T lags, or of the T + 1 rows of delta."""
+    have = subject.quantities
+    if "lag_gain" in have:
+        return len(have["lag_gain"].value)
+    if "gradient_flow" in have:
+        return len(have["gradient_flow"].value) - 1
+    return have["timeline"].flow.shape[1] - 1 if "timeline" in have else None
+
+
+def _lengths_said(shown: list[Subject]) -> str:
+    lengths = sorted({length for s in shown if (length := _length(s))})
+    if not lengths:
+        return ""
+    return f"broad and grey: the length T of the sequences ({' or '.join(map(str, lengths))}); "
 
 
 def _finite(subject: Subject) -> list[np.ndarray]:

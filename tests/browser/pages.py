@@ -1,17 +1,17 @@
-"""The pages that a browser opens: all that they can show, made in seconds and without training."""
+"""The pages that a browser opens: all that they can show, made in seconds at toy size."""
 
 from dataclasses import replace
 
 import diagnostics
 from diagnostics.comparing.page import render as comparison_page
 from diagnostics.gallery.page import render as gallery_page
-from diagnostics.gallery.recipe import recipe, show
 from diagnostics.page.html import render as report_page
 from tests.full_report import full_report
+from tests.monitored import Net, monitored
+from tests.toy_gallery import toy_figures
 from tests.toy_report import toy_report
 
 LONG = "a_module.with_a.very_long.name_that.goes_on.encoder.recurrent, level 1, reverse"
-QUICK = ("D4", "D5", "D6", "D7")  # figures without training; D6 is the one that moves
 
 
 def report():
@@ -35,8 +35,13 @@ def comparison():
 
 
 def gallery():
-    """Figures of the gallery that take no training."""
-    return gallery_page([show(code, recipe(code), recipe(code).numbers()) for code in QUICK])
+    """Every figure of the gallery: one moves, some have coloured text or samples below them."""
+    return gallery_page(toy_figures())
+
+
+def monitor():
+    """Report of a monitored run at the level "full": maps of two layers, every strip below."""
+    return report_page(monitored(9, every=2, net=Net(num_layers=2), level="full").report())
 
 
 PAGES = {
@@ -44,4 +49,5 @@ PAGES = {
     "long names": long_names,
     "comparison": comparison,
     "gallery": gallery,
+    "monitor": monitor,
 }

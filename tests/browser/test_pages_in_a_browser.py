@@ -66,6 +66,31 @@ CUT_OFF = """
 })
 """
 
+# Text on a colour that stands for a number, with too little contrast (WCAG 2.2, 1.4.3: 4.5).
+# Colours may be see-through and lie on those of the elements around them.
+FAINT = """
+(() => {
+  const parts = colour => {
+    const n = colour.match(/[0-9.]+(e-?[0-9]+)?/g).map(Number);
+    const most = colour.startsWith("color(") ? 1 : 255;
+    return [...n.slice(0, 3).map(v => v / most), n.length > 3 ? n[3] : 1];
+  };
+  const below = e => {
+    const around = e.parentElement ? below(e.parentElement) : [1, 1, 1];
+    const [r, g, b, alpha] = parts(getComputedStyle(e).backgroundColor);
+    return [r, g, b].map((v, i) => alpha * v + (1 - alpha) * around[i]);
+  };
+  const light = rgb => rgb.map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + [0.2126, 0.7152, 0.0722][i] * v, 0.05);
+  const faint = e => {
+    const two = [light(parts(getComputedStyle(e).color).slice(0, 3)), light(below(e))];
+    return Math.max(...two) / Math.min(...two) < 4.5;
+  };
+  return [...new Set([...document.querySelectorAll(".shaded span, .columns b, .columns i")]
+    .filter(faint).map(e => e.className))];
+})()
+"""
+
 # The first column of a table must leave room for the numbers.
 NARROW = """
 [...document.querySelectorAll("tbody th")].filter(
@@ -103,6 +128,7 @@ def test_a_page_can_be_read(page, browser, width, scheme):
     figures = browser.evaluate('document.querySelectorAll("figure").length')
     assert figures >= 3 and browser.evaluate(NO_CAPTION) == 0
     assert browser.evaluate(NO_WORDS) == 0 and browser.evaluate(STRAY) == 0
+    assert browser.evaluate(FAINT) == []
     if scheme == "light":  # colours move no words
         assert browser.evaluate(SMALLEST) >= LEAST
         assert browser.evaluate(ON_EACH_OTHER) == []
@@ -141,7 +167,9 @@ def test_the_driver_sees_errors_overflow_and_missing_words(browser, tmp_path):
         "<div style='width: 900px'>wide</div><figure><img src='data:image/gif;base64,R0lGOD"
         "lhAQABAAAAACw='></figure><svg></svg><svg class=plot aria-labelledby=x viewBox='0 0 9 9'>"
         "<text font-size=1 x=4>one</text><text font-size=1 x=4>two</text><text x=-9>out</text>"
-        "</svg><script>console.log('x'); fetch('https://example.invalid'); throw 1</script>"
+        "</svg><div class=columns style='background: #fff'><i style='color: #999; background: "
+        "rgb(255 255 255 / .5)' class=pale>x</i></div>"
+        "<script>console.log('x'); fetch('https://example.invalid'); throw 1</script>"
     )
     browser.open(path, PHONE)
     told = browser.complaints()
@@ -152,3 +180,4 @@ def test_the_driver_sees_errors_overflow_and_missing_words(browser, tmp_path):
     assert browser.evaluate(NO_WORDS) == 1 and browser.evaluate(STRAY) == 2
     assert "x: one / two" in browser.evaluate(ON_EACH_OTHER)
     assert "x: out" in browser.evaluate(CUT_OFF)
+    assert browser.evaluate(FAINT) == ["pale"]
