@@ -223,7 +223,7 @@ def caption(reading: Reading) -> Caption:
             "units were found by a search for the one that goes with a property of the text "
             "(grey: the property). Nobody told the network of quotations or lines; predicting the "
             "next character needs both. Further down, below every character, the five that the "
-            "model expected after it, the darker the likelier. In a network that read real text "
+            "model expected after it, the greener the likelier. In a network that read real text "
             "for a short time the same search finds weaker units: what a property needs is spread."
         ),
         columns=("property", "unit", "correlation or share"),

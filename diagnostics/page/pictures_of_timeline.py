@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from diagnostics.numbers import short, with_interval
-from diagnostics.page.picture import Picture, decades, having
+from diagnostics.page.picture import Picture, decades, having, legend
 from diagnostics.page.pictures_of_training import running_mean
 from diagnostics.page.svg import FAIL, INK, MUTED, SERIES, WARN
 from diagnostics.quantities.statistics import Floats
@@ -43,12 +43,14 @@ def timeline(report: Report) -> Picture | None:
             for step in course.breaks:
                 axes.axvline(step, color=FAIL, linewidth=1.0, linestyle=(0, (3, 1.5)))
         grid[-1].set_xlabel("training step")
+        if len(shown) > 1:  # below the strips, which are too low for names among the lines
+            legend(figure, [grid[len(shown)]], len(shown))
 
     left_out = "" if len(layers) == len(shown) else f" The first {MOST} of {len(layers)} layers."
     return Picture(
         name="timeline",
         heading="Timeline of training",
-        height=0.6 + sum(heights),
+        height=(0.6 if len(shown) == 1 else 1.0) + sum(heights),
         paint=paint,
         shows=(
             "Top: each column is a measured training step, each row a time step of its sequences; "
@@ -118,8 +120,6 @@ def _rates(axes: Axes, shown: Sequence[Subject]) -> None:
             axes.fill_between(line.steps, *line.rho_ci.T, color=colour, alpha=0.25, linewidth=0)
     axes.axhline(1.0, color=MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)))
     axes.set_ylabel("rate")
-    if len(shown) > 1:
-        axes.legend(loc="best")
 
 
 def _exponents(axes: Axes, shown: Sequence[Subject]) -> None:
