@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minirnn
+from diagnostics.quantities.arguments import check_layer
 from diagnostics.quantities.base import UNSAVED, Cost, Quantity
 from diagnostics.quantities.lags import (
     band_of_gains,
@@ -177,6 +178,7 @@ def lag_gain(
     LagGain
         ``value`` (max_lag+1,), ``ci``, ``n``, ``band``
     """
+    check_layer("lag_gain", layer, level, direction)
     with evaluating(layer), minirnn.watch(layer) as seen:
         layer(x, lengths=lengths)
     record = record_of(layer, seen, level, direction)
