@@ -1,6 +1,7 @@
 """What Python callers give to diagnostics: refused by name, or measured where it was asked."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,6 +98,121 @@ def test_a_level_or_direction_that_is_not_there_is_refused_by_the_function_that_
         measure(layer_of(), *arguments, level=0.5)
     with pytest.raises(ValueError, match=f"^{name}: direction must lie in 0 to 0, got -1; .* not"):
         measure(layer_of(), *arguments, direction=-1)
+
+
+@pytest.mark.parametrize(
+    "value", [2.5, 0, -1, np.nan, np.inf, "2", True, None, [2], 1 + 0j], ids=str
+)
+def test_a_number_of_sources_that_is_not_whole_is_refused(value, x):
+    words = re.escape(f"sources must be a whole number, 1 or more, got {value!r}")
+    with pytest.raises(ValueError, match=f"^lag_gain: {words}"):
+        dg.lag_gain(layer_of(), x, sources=value)
+    with pytest.raises(ValueError, match=f"^diagnose: {words}"):
+        dg.diagnose(layer_of(), x, sources=value)
+    if value is not None:  # which is: all of them
+        with pytest.raises(ValueError, match=f"^influence_map: {words}"):
+            dg.influence_map(layer_of(), x, np.ones((STEPS, BATCH, HIDDEN)), sources=value)
+
+
+def test_a_number_that_is_whole_may_be_of_any_type(x):
+    for two in (2, 2.0, np.int8(2), np.float32(2)):
+        assert len(dg.lag_gain(layer_of(), x, sources=two, max_lag=two).rows) == two
+
+
+# ---- models and losses ---------------------------------------------------------------------------
+
+
+def doubled(x):
+    return 2 * x
+
+
+@pytest.mark.parametrize(
+    "given", [None, doubled, "lstm", minirnn.LSTM, minirnn.Linear(3, 4)], ids=str
+)
+@pytest.mark.parametrize("name", ["diagnose", "tbptt_error", "Monitor"])
+def test_what_holds_no_recurrent_layer_is_refused_by_name(name, given, x):
+    arguments = {"diagnose": (x,), "tbptt_error": (x, x), "Monitor": ()}[name]
+    words = rf"^{name}: model must be or contain a minirnn\.Recurrent, got {type(given).__name__}"
+    with pytest.raises(ValueError, match=words):
+        getattr(dg, name)(given, *arguments)
+
+
+def apart(out, y):
+    return out - y
+
+
+@pytest.mark.parametrize("name", ["diagnose", "tbptt_error", "precision"])
+@pytest.mark.parametrize(
+    ("loss", "kind", "words"),
+    [
+        ("mse", TypeError, r"loss must be a callable \(out, y\), got str; leave it out for"),
+        (apart, ValueError, r"loss must return one number, got shape \(6, 3, 4\); take its mean"),
+        (lambda out, y: 1.0, TypeError, "loss must return a Tensor, got float; compute it with"),
+        (lambda out, y: None, TypeError, "loss must return a Tensor, got NoneType"),
+    ],
+    ids=["str", "shape", "float", "None"],
+)
+def test_a_loss_that_is_none_is_refused_by_name(name, loss, kind, words, x):
+    with pytest.raises(kind, match=f"^{name}: {words}"):
+        getattr(dg, name)(layer_of(), x, np.ones((STEPS, BATCH, HIDDEN)), loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"need_lag": 2.5}, "need_lag must be a whole number, 0 or more, got 2.5"),
+        ({"need_lag": "2"}, "need_lag must be a whole number, 0 or more, got '2'"),
+        ({"need_lag": 6}, "need_lag must lie in 0 to 5, the largest lag measured, got 6"),
+        ({"lyapunov": 0.5}, "lyapunov must be a whole number, 1 or more, got 0.5"),
+        ({"seed": -1}, "seed must be a whole number, 0 or more, got -1"),
+    ],
+)
+def test_diagnose_refuses_numbers_by_name(options, words, x):
+    with pytest.raises(ValueError, match=f"^diagnose: {words}"):
+        dg.diagnose(layer_of(), x, **options)
+
+
+def test_a_single_length_of_chunks_is_refused_with_the_way_out(x):
+    with pytest.raises(TypeError, match=r"tbptt_error: chunks must be .* got 3; pass \[3\]"):
+        dg.tbptt_error(layer_of(), x, np.ones((STEPS, BATCH, HIDDEN)), chunks=3)
+
+
+# ---- monitor and comparison ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "words"),
+    [
+        ({"every": "a"}, ValueError, "every must be a whole number, 1 or more, got 'a'"),
+        ({"every": None}, ValueError, "every must be a whole number, 1 or more, got None"),
+        ({"every": np.nan}, ValueError, "every must be a whole number, 1 or more, got nan"),
+        ({"every": np.inf}, ValueError, "every must be a whole number, 1 or more, got inf"),
+        ({"start": -3}, ValueError, "start must be a whole number, 0 or more, got -3"),
+        ({"start": 0.5}, ValueError, "start must be a whole number, 0 or more, got 0.5"),
+        ({"seed": None}, ValueError, "seed must be a whole number, 0 or more, got None"),
+        ({"path": 3}, TypeError, "path must be a path, got int"),
+        (
+            {"tensorboard": 3},
+            TypeError,
+            "tensorboard must be a folder's path or a writer .* got int",
+        ),
+    ],
+    ids=str,
+)
+def test_a_monitor_refuses_by_name_before_it_writes_anything(options, kind, words, tmp_path):
+    path = tmp_path / "run.jsonl"
+    with pytest.raises(kind, match=f"^Monitor: {words}"):
+        dg.Monitor(layer_of(), **{"path": path} | options)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("runs", ["r0.json", b"r0.json", Path("r0.json")], ids=repr)
+def test_a_comparison_of_one_path_asks_for_a_list(runs):
+    words = f"^compare: runs must be a list, one for each run, got one {type(runs).__name__}; pass"
+    with pytest.raises(TypeError, match=words):
+        dg.compare(runs)
+    with pytest.raises(TypeError, match="compare: names must be a list, one for each run"):
+        dg.compare(["a.json", "b.json"], names="ab")
 
 
 # ---- a lower level -------------------------------------------------------------------------------

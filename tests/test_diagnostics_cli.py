@@ -70,8 +70,13 @@ def test_fail_on_sets_the_exit_code_after_the_report_is_written(fail_on, code, r
         (["report", "{run}", "--fail-on", "R77"], "fail_on: 'R77' is none of"),
         (["report", "{run}", "--out", "missing/page.html"], "does not exist; make it first"),
         (["demo", "--text", "missing.txt"], "missing.txt: there is no such file"),
-        (["demo", "--training-steps", "0"], "training_steps must be at least 1, got 0"),
-        (["demo", "--max-norm", "-1"], "max_norm must be above 0, got -1"),
+        (["demo", "--training-steps", "0"], "training_steps must be a whole number, 1 or more"),
+        (["demo", "--max-norm", "-1"], "max_norm must be finite and above 0, got -1"),
+        (["demo", "--learning-rate", "inf"], "learning_rate must be finite and above 0, got inf"),
+        (["demo", "--forget-bias", "inf"], "forget_bias must be finite, got inf"),
+        (["demo", "--forget-bias", "nan"], "forget_bias must be finite, got nan"),
+        (["demo", "--omega", "inf"], "omega must be finite and 0 or more, got inf"),
+        (["demo", "--seed", "-1"], "seed must be a whole number, 0 or more, got -1"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_2(

@@ -24,9 +24,9 @@ def head_of(model: Any, every: int, level: str, window: int) -> Line:
         "kind": "run",
         "model": type(model).__name__,
         "layers": layers,
-        "every": int(every),
+        "every": every,
         "level": level,
-        "window": int(window),
+        "window": window,
         "machine": machine(),
     }
 

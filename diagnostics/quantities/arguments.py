@@ -19,7 +19,7 @@ def whole_number(place: str, name: str, value: Any, least: int = 0) -> int:
     return int(value)
 
 
-def checked_path(place: str, name: str, value: Any) -> None:
+def check_path(place: str, name: str, value: Any) -> None:
     """Raise TypeError for what names no file."""
     if not isinstance(value, str | PathLike):
         raise TypeError(f"{place}: {name} must be a path, got {type(value).__name__}")
