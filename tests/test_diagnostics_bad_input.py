@@ -234,6 +234,7 @@ CASES = {
     "fail-on": (["report", "good.json", "--fail-on", "R77"], "fail_on: 'R77' is none of"),
     "no input": (LSTM, "report: --torch needs --input x.npy"),
     "not of RUN.json": (["report", "good.json", "--cell", "lstm"], "--cell must come with --torch"),
+    "no measuring": (["report", "good.json", "--timings"], "--timings must come with --torch"),
     "cell": ([*LSTM, *ON_X, "--cell", "tcn"], "cell must be one of lstm, gru, rnn, got 'tcn'"),
     "another cell": ([*LSTM, *ON_X, "--cell", "gru"], "got (16, 4), the shape of cell lstm"),
     "a function": ([*LSTM, *ON_X, "--nonlinearity", "relu"], "must be left out of lstm"),
