@@ -92,9 +92,20 @@ def diagnose(
         title=f"How gradients flow through {type(model).__name__}",
         subjects=[findings.subject for findings in found],
         verdicts=withdrawn([verdict for findings in found for verdict in findings.verdicts]),
-        settings={"level": level, "seed": str(seed), "loss": _loss_name(y, loss)},
+        settings={**_settings(effort), "loss": _loss_name(y, loss)},
         machine=machine(),
     )
+
+
+def _settings(effort: Effort) -> dict[str, str]:
+    """Return the arguments that play a role at this level of effort."""
+    table = {"level": effort.level, "seed": str(effort.seed)}
+    table["need_lag"] = "the largest" if effort.need_lag is None else str(effort.need_lag)
+    if effort.reaches("standard"):
+        table["sources"] = str(effort.sources)
+    if effort.reaches("full"):
+        table["lyapunov"] = str(effort.lyapunov)
+    return table
 
 
 def _loss_name(y: Any, loss: Callable[[Any, Any], Any] | None) -> str:

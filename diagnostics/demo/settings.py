@@ -82,6 +82,10 @@ class Settings:
                 f"characters; SGD, learning rate {self.learning_rate:g} to a tenth of it over the "
                 "second half"
             ),
+            "measured": (
+                f"on {self.unseen_sequences} sequences that no run was trained on, (T, B, I) = "
+                f"{(self.steps, self.unseen_sequences, self.embedding_size)}"
+            ),
             "judged": f"gradients over {self.need_lag} steps, about a line of code",
             "clipping": f"norm of all gradients at {self.max_norm:g}, or off",
             **self._remedies(),

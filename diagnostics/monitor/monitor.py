@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 import minirnn
-from diagnostics.measuring import LEVELS, place_table, subject_name
+from diagnostics.measuring import LEVELS
 from diagnostics.monitor.account import report_of_run
 from diagnostics.monitor.alarms import (
     Alarm,
@@ -27,6 +27,7 @@ from diagnostics.monitor.journal import Line, Run
 from diagnostics.monitor.measure import Effort, measure, shortened
 from diagnostics.monitor.opening import head_of, opened
 from diagnostics.monitor.sight import Sight, written
+from diagnostics.places import place_table, subject_name
 from diagnostics.quantities.arguments import check_path, layers_of_model, whole_number
 from diagnostics.quantities.base import encode
 from diagnostics.quantities.update_ratio import update_ratio
@@ -104,7 +105,7 @@ class Monitor:
         layers_of_model("Monitor", model)
         self.model, self.every = model, every
         self._effort = Effort(level, seed)
-        head = head_of(model, every, level, window)
+        head = head_of(model, every, level, window, seed)
         self._run = Run(keep=keep)
         self._journal = None if path is None else opened(path, head, resume, self._run)
         self._next = self._run.next_step if start is None else start
@@ -228,7 +229,8 @@ class Monitor:
                     continue
                 for place, kept in reversed(glance.kept.items()):
                     row = measure(layer, kept, place, self._effort)
-                    row |= {"place": [index, *place], "about": place_table(layer, *place)}
+                    about = place_table(layer, *place, glance.kept[0, 0])
+                    row |= {"place": [index, *place], "about": about}
                     layers[subject_name(title, layer, *place)] = row
                 if hasattr(clip, "versions"):
                     changed = written(parameters, glance.versions, clip.versions)
