@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 ENDINGS = {"out": (".html", ".htm"), "markdown": (".md", ".markdown", ".txt")}
@@ -65,7 +64,7 @@ def check_ending(name: str, path: str | None, writers: Mapping[str, str]) -> Non
 
     writers: by such an end, what does write it.
     """
-    suffix = "" if path is None else Path(path).suffix.lower()
+    suffix = "" if path is None else os.path.splitext(path)[1].lower()
     if suffix in writers and suffix not in ENDINGS[name]:
         raise ValueError(
             f"{name}: {path} must end in {' or '.join(ENDINGS[name])}, got {suffix}; "

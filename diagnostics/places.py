@@ -32,7 +32,8 @@ def place_table(layer: Any, level: int, direction: int, lowest: Any) -> dict[str
 
 def _shape(record: Any) -> str:
     """Spell the shape of a record's input, and its lengths where they differ from T."""
-    spelled = f"(T, B, I) = {tuple(int(n) for n in record.inputs.shape)}"
+    steps, batch, inputs = record.inputs.shape
+    spelled = f"T={steps}, B={batch}, I={inputs}"
     if record.lengths is None:
         return spelled
     ends = np.asarray(record.lengths)

@@ -292,7 +292,7 @@ def test_a_report_holds_what_its_numbers_come_from(x, rng):
     }  # fmt: skip
     for subject in report.subjects:
         assert subject.settings["layer"] == "LSTM of lstm, 3 to 5, float32"
-        assert subject.settings["x"] == "(T, B, I) = (20, 8, 3)"
+        assert subject.settings["x"] == "T=20, B=8, I=3"
 
 
 def test_arguments_that_play_no_role_are_left_out(x, rng):
@@ -311,9 +311,9 @@ def test_arguments_that_play_no_role_are_left_out(x, rng):
 
 def test_lengths_and_a_sequence_alone_have_their_shapes(x):
     padded = dg.diagnose(Padded(np.array([STEPS, 7, *([9] * 6)])), x)
-    assert padded.subjects[0].settings["x"] == "(T, B, I) = (20, 8, 3), lengths 7 to 20"
+    assert padded.subjects[0].settings["x"] == "T=20, B=8, I=3, lengths 7 to 20"
     alone = dg.diagnose(layer_of("rnn"), x[:, 0], need_lag=3)
-    assert alone.subjects[0].settings["x"] == "(T, B, I) = (20, 1, 3)"
+    assert alone.subjects[0].settings["x"] == "T=20, B=1, I=3"
 
 
 def test_the_machine_names_the_library_of_matrix_products_and_no_path():

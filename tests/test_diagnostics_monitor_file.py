@@ -52,7 +52,7 @@ def test_there_is_a_line_for_every_measured_step_and_each_stands_by_itself(whole
     assert [line["step"] for line in lines[1:-1]] == [0, 2, 4, 6]
     for line in lines[1:-1]:
         assert line["layers"]["rnn"]["about"]["layer"] == "Recurrent of lstm, 5 to 8, float32"
-        assert line["layers"]["rnn"]["about"]["x"] == "(T, B, I) = (12, 8, 5)"
+        assert line["layers"]["rnn"]["about"]["x"] == "T=12, B=8, I=5"
     assert lines[0]["seed"] == 0 and "BLAS" in lines[0]["machine"]
     assert whole.isascii()
 

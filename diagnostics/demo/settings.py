@@ -83,8 +83,8 @@ class Settings:
                 "second half"
             ),
             "measured": (
-                f"on {self.unseen_sequences} sequences that no run was trained on, (T, B, I) = "
-                f"{(self.steps, self.unseen_sequences, self.embedding_size)}"
+                f"on sequences that no run was trained on, T={self.steps}, "
+                f"B={self.unseen_sequences}, I={self.embedding_size}"
             ),
             "judged": f"gradients over {self.need_lag} steps, about a line of code",
             "clipping": f"norm of all gradients at {self.max_norm:g}, or off",
