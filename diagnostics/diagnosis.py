@@ -9,8 +9,9 @@ import numpy as np
 import minirnn
 from diagnostics.machine import machine
 from diagnostics.measuring import LEVELS, Effort, Findings, findings_of_layer, measure_model
-from diagnostics.quantities.losses import loss_for
-from diagnostics.quantities.watching import calls_of, evaluating, recurrent_layers
+from diagnostics.quantities.arguments import layers_of_model, whole_number
+from diagnostics.quantities.losses import loss_for, loss_of_model
+from diagnostics.quantities.watching import calls_of, evaluating
 from diagnostics.report import Report
 from diagnostics.rules import withdrawn
 
@@ -56,13 +57,14 @@ def diagnose(
             "diagnose: level 'cheap' measures the gradient of a loss and needs y; "
             "pass y, or level='standard' for the model view"
         )
-    layers = recurrent_layers(model)
-    if not layers:
-        raise ValueError(
-            "diagnose: model must be or contain a minirnn.Recurrent, "
-            f"got {type(model).__name__} without one"
-        )
-    effort = Effort(level, need_lag, sources, lyapunov, seed)
+    layers = layers_of_model("diagnose", model)
+    effort = Effort(
+        level,
+        need_lag if need_lag is None else whole_number("diagnose", "need_lag", need_lag),
+        whole_number("diagnose", "sources", sources, 1),
+        whole_number("diagnose", "lyapunov", lyapunov, 1),
+        whole_number("diagnose", "seed", seed),
+    )
     made: dict[str, list[Findings]] = {}
     with ExitStack() as stack:
         # Numbers that are not finite are what the report is about: NumPy need not warn of them.
@@ -72,8 +74,11 @@ def diagnose(
             name: stack.enter_context(minirnn.watch(m, keep=True)) for name, m in layers.items()
         }
         called = {name: stack.enter_context(calls_of(m)) for name, m in layers.items()}
-        out = model(x)
-        value = None if y is None else (loss or loss_for(y))(_first(out), y)
+        value = None
+        if y is None:
+            model(x)
+        else:
+            value = loss_of_model("diagnose", model, x, y, loss)
     with np.errstate(all="ignore"), evaluating(model):
         for name, layer in layers.items():
             if not called[name]:
@@ -87,13 +92,20 @@ def diagnose(
         title=f"How gradients flow through {type(model).__name__}",
         subjects=[findings.subject for findings in found],
         verdicts=withdrawn([verdict for findings in found for verdict in findings.verdicts]),
-        settings={"level": level, "seed": str(seed), "loss": _loss_name(y, loss)},
+        settings={**_settings(effort), "loss": _loss_name(y, loss)},
         machine=machine(),
     )
 
 
-def _first(out: Any) -> Any:
-    return out[0] if isinstance(out, tuple) else out
+def _settings(effort: Effort) -> dict[str, str]:
+    """Return the arguments that play a role at this level of effort."""
+    table = {"level": effort.level, "seed": str(effort.seed)}
+    table["need_lag"] = "the largest" if effort.need_lag is None else str(effort.need_lag)
+    if effort.reaches("standard"):
+        table["sources"] = str(effort.sources)
+    if effort.reaches("full"):
+        table["lyapunov"] = str(effort.lyapunov)
+    return table
 
 
 def _loss_name(y: Any, loss: Callable[[Any, Any], Any] | None) -> str:

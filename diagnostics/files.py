@@ -16,7 +16,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
     target = Path(os.path.realpath(path))
     raw = content.encode("utf-8") if isinstance(content, str) else content
     try:
-        (_fill if _is_device(target) else _replace)(target, raw)
+        (_fill if is_device(target) else _replace)(target, raw)
     except OSError as error:
         if error.filename is not None or error.errno is None:
             raise
@@ -44,7 +44,7 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"the folder {shown.parent} does not exist; make it first")
     if target.exists() and not os.access(target, os.W_OK):
         raise PermissionError(f"{shown} may not be written to")
-    if _is_device(target):
+    if is_device(target):
         return
     try:
         handle, temporary = _temporary(target)
@@ -80,8 +80,9 @@ def _replace(target: Path, raw: bytes) -> None:
         raise
 
 
-def _is_device(target: Path) -> bool:
-    return target.exists() and not target.is_file()
+def is_device(target: str | os.PathLike[str]) -> bool:
+    """Whether what is there is no file: a device, a pipe, a folder."""
+    return os.path.exists(target) and not os.path.isfile(target)
 
 
 def _temporary(target: Path) -> tuple[int, str]:

@@ -4,6 +4,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+
 import minirnn
 
 
@@ -16,6 +18,7 @@ def machine() -> dict[str, str]:
         "Python": platform.python_version(),
         "minirnn": minirnn.__version__,
         **{name: v for name in ("numpy", "numba", "matplotlib") if (v := _version(name))},
+        "BLAS": _blas(),
     }
 
 
@@ -25,6 +28,13 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
+
+
+def _blas() -> str:
+    """Name the library of NumPy's matrix products, with its version."""
+    built = np.show_config(mode="dicts") or {}
+    blas = built.get("Build Dependencies", {}).get("blas", {})
+    return " ".join(blas[key] for key in ("name", "version") if blas.get(key)) or "unknown"
 
 
 def _processor() -> str:

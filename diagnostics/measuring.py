@@ -8,6 +8,7 @@ import numpy as np
 
 import minirnn
 from diagnostics import rules
+from diagnostics.places import place_table, subject_name
 from diagnostics.quantities.base import Quantity
 from diagnostics.quantities.clip_effect import clipping_of_record, middle_norm
 from diagnostics.quantities.credit import credit_of_record
@@ -88,23 +89,13 @@ def findings_of_layer(
     for level in reversed(range(layer.num_layers)):
         for direction in range(layer.directions):
             subject = subject_name(name, layer, level, direction)
-            findings = Findings(subject, place_table(layer, level, direction))
+            findings = Findings(subject, place_table(layer, level, direction, record[0, 0]))
             place = _Place(layer, record, level, direction, call.start)
             _measure(findings, place, entering.get((level, direction)), effort)
             made.append(findings)
     if effort.reaches("standard"):
         _check(made, name, layer, call, d_output, effort)
     return made
-
-
-def subject_name(name: str, layer: Any, level: int, direction: int) -> str:
-    """Name a level and direction: 'encoder, level 1, reverse'; just 'encoder' if there is one."""
-    parts = [name]
-    if layer.num_layers > 1:
-        parts.append(f"level {level}")
-    if layer.directions > 1:
-        parts.append("reverse" if direction else "forward")
-    return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -260,10 +251,14 @@ def measure_model(
     if y is None or not effort.reaches("standard"):
         return
     for name, layer in layers.items():
-        counts = "t" in layer.cell.arguments and layer.bidirectional
-        if not counts:  # chunks of such a layer have no start of their own
-            found = error_of_layers(model, {name: layer}, x, y, loss=loss)
-            made[name][0].quantities["tbptt_error"] = found
+        top = made[name][0]
+        if "t" in layer.cell.arguments and layer.bidirectional:
+            top.settings["truncation"] = (
+                "not measured: the cell counts its steps, a reverse direction counts them from "
+                "the other end, and so chunks have no start of their own"
+            )
+            continue
+        top.quantities["tbptt_error"] = error_of_layers(model, {name: layer}, x, y, loss=loss)
     if effort.reaches("full"):
         first = made[next(iter(layers))][0]
         first.quantities["precision"] = precision(model, x, y, loss)
@@ -285,14 +280,3 @@ def _steps(record: Any) -> int:
     """Count the steps of the longest sequence."""
     rows = len(next(iter(record.states.values()))) - 1
     return rows if record.lengths is None else int(np.max(record.lengths, initial=0))
-
-
-def place_table(layer: Any, level: int, direction: int) -> dict[str, str]:
-    """Say what a subject is: the layer, its sizes, the level and the direction."""
-    place = f"level {level} of {layer.num_layers}" if layer.num_layers > 1 else "its only level"
-    way = ("reverse" if direction else "forward") + " direction"
-    return {
-        "layer": f"{type(layer).__name__} of {layer.cell.name}, "
-        f"{layer.input_size} to {layer.hidden_size}",
-        "judged": f"{place}, {way}",
-    }

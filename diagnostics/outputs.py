@@ -1,9 +1,21 @@
 """What every command of reports can write: the page, JSON, Markdown, figures, an exit code."""
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+ENDINGS = {"out": (".html", ".htm"), "markdown": (".md", ".markdown", ".txt")}
+# What writes a file whose name ends so; other ends, and none, say nothing and are all right.
+WRITERS = {
+    **dict.fromkeys((".html", ".htm"), "--out writes the page"),
+    **dict.fromkeys((".md", ".markdown"), "--markdown writes Markdown"),
+    **dict.fromkeys((".json", ".jsonl"), "--json prints JSON on standard output"),
+    ".pdf": "--figures writes the figures as PDF",
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".svg"), "--figures FOLDER writes them as PNG"),
+    ".txt": "the summary as text is what is printed",
+}
 
 
 def add_outputs(command: argparse.ArgumentParser, page: str) -> None:
@@ -42,6 +54,38 @@ def check_outputs(options: argparse.Namespace, read: Sequence[str | None]) -> No
     for path in (options.out, options.markdown, options.figures):
         if path is not None:
             check_apart(path, read)
+    _check_distinct(options)
+    for name in ("out", "markdown"):
+        check_ending(name, getattr(options, name), WRITERS)
+
+
+def check_ending(name: str, path: str | None, writers: Mapping[str, str]) -> None:
+    """Raise ValueError where a name's end promises what the option of that name does not write.
+
+    writers: by such an end, what does write it.
+    """
+    suffix = "" if path is None else os.path.splitext(path)[1].lower()
+    if suffix in writers and suffix not in ENDINGS[name]:
+        raise ValueError(
+            f"{name}: {path} must end in {' or '.join(ENDINGS[name])}, got {suffix}; "
+            + writers[suffix]
+        )
+
+
+def _check_distinct(options: argparse.Namespace) -> None:
+    """Raise ValueError where two options name one place: what is written first would be lost."""
+    from diagnostics.files import is_device
+
+    taken: dict[str, str] = {}
+    for name in ("out", "markdown", "figures"):
+        path = getattr(options, name)
+        if path is None or is_device(path):
+            continue
+        other = taken.setdefault(os.path.realpath(path), name)
+        if other != name:
+            raise ValueError(
+                f"{name}: {path} is what --{other} names too, and one would be lost; name another"
+            )
 
 
 def write_outputs(made: Any, options: argparse.Namespace) -> int:

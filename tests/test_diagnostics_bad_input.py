@@ -76,6 +76,7 @@ def weights(folder, rng):
     np.savez(folder / "objects.npz", weight_ih_l0=np.array([{}], dtype=object))
     (folder / "notes.txt").write_text("not weights")
     (folder / "broken.html").write_text("before")
+    (folder / "link.html").symlink_to(folder / "broken.html")
     np.save(folder / "x.npy", rng.normal(size=(6, 8, 3)))
 
 
@@ -197,10 +198,43 @@ CASES = {
     "out: text": (["demo", "--text", "short.txt", "--out", "short.txt"], "would be lost; name"),
     "figure out": (["figure", "D7", "--out", "a/b.html"], "the folder a does not exist"),
     "gallery out": (["gallery", "--out", "folder"], "folder is a folder"),
+    "gallery PDF": (["gallery", "--out", "g.pdf"], "must end in .html or .htm, got .pdf; figure C"),
+    # what the end of a name promises
+    "out: PDF": (["report", "good.json", "--out", "o.pdf"], "got .pdf; --figures writes the fig"),
+    "out: PNG": (["demo", "--out", "o.PNG"], "got .png; --figures FOLDER writes them as PNG"),
+    "out: JSON": ([*LSTM, *ON_X, "--out", "o.json"], "out: o.json must end in .html or .htm, got"),
+    "out: Markdown": (["report", "good.json", "--out", "o.md"], "--markdown writes Markdown"),
+    "out: words": (["report", "good.json", "--out", "o.txt"], "the summary as text is what is pri"),
+    "compare out": (["compare", "good.json", "good.json", "--out", "o.pdf"], "got .pdf; --figures"),
+    "markdown: page": (
+        ["report", "good.json", "--markdown", "o.html"], "markdown: o.html must end in .md",
+    ),
+    # two options, one file
+    "one file": (
+        ["report", "good.json", "--out", "a.out", "--markdown", "a.out"],
+        "markdown: a.out is what --out names too, and one would be lost; name another",
+    ),
+    "one file, two names": (
+        ["demo", "--out", "a.out", "--markdown", "folder/../a.out"], "is what --out names too",
+    ),
+    "one file, linked": (
+        ["report", "good.json", "--markdown", "link.html"], "is what --out names too",
+    ),
+    "page and figures": (
+        ["report", "good.json", "--out", "a.out", "--figures", "a.out"], "figures: a.out is what",
+    ),
+    "markdown and PDF": (
+        ["report", "good.json", "--markdown", "a.pdf", "--figures", "a.pdf"], "markdown names too",
+    ),
+    "compared": (
+        ["compare", "good.json", "good.json", "--out", "a.out", "--markdown", "a.out"],
+        "--out names too",
+    ),
     # options that do not go together
     "fail-on": (["report", "good.json", "--fail-on", "R77"], "fail_on: 'R77' is none of"),
     "no input": (LSTM, "report: --torch needs --input x.npy"),
     "not of RUN.json": (["report", "good.json", "--cell", "lstm"], "--cell must come with --torch"),
+    "no measuring": (["report", "good.json", "--timings"], "--timings must come with --torch"),
     "cell": ([*LSTM, *ON_X, "--cell", "tcn"], "cell must be one of lstm, gru, rnn, got 'tcn'"),
     "another cell": ([*LSTM, *ON_X, "--cell", "gru"], "got (16, 4), the shape of cell lstm"),
     "a function": ([*LSTM, *ON_X, "--nonlinearity", "relu"], "must be left out of lstm"),
@@ -284,6 +318,19 @@ def test_a_command_line_that_makes_no_sense_is_one_line_and_exit_code_2(argument
         main(arguments)
     assert stop.value.code == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["page.html", "page.HTM", "page", "run-1.5"])
+def test_a_page_may_be_called_anything_that_promises_nothing_else(name, folder, tmp_path):
+    out = tmp_path / name
+    assert main(["report", "good.json", "--out", str(out)]) == 0
+    assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a device of POSIX")
+def test_two_outputs_may_both_be_thrown_away(folder):
+    arguments = ["report", "good.json", "--out", os.devnull, "--markdown", os.devnull]
+    assert main(arguments) == 0
 
 
 def test_a_device_is_written_to_and_not_replaced():

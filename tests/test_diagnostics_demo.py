@@ -217,8 +217,8 @@ def test_a_start_is_that_of_the_cell(tiny):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"omega": -1.0}, "omega must be 0 or more"),
-        ({"flossing": -1}, "flossing must be 0 or more"),
+        ({"omega": -1.0}, "omega must be finite and 0 or more"),
+        ({"flossing": -1}, "flossing must be a whole number, 0 or more"),
         ({"start": "zeros"}, "start must be one of orthogonal, identity"),
         ({"start": "chrono", "forget_bias": 1.0}, "chrono chooses the forget bias itself"),
     ],

@@ -171,7 +171,7 @@ def test_cost_counts_one_sweep_per_source_and_the_forward_pass(rng):
     [
         ({"inject": "c"}, r"lag_gain: inject must be a state of the cell, got 'c'; the cell has h"),
         ({"max_lag": 11}, r"max_lag must lie in 0 to T = 10, got 11; pass a longer x"),
-        ({"sources": 0}, r"sources must be at least 1, got 0"),
+        ({"sources": 0}, r"sources must be a whole number, 1 or more, got 0"),
     ],
 )
 def test_wrong_arguments_say_what_is_wrong(arguments, words, rng):

@@ -5,7 +5,9 @@ import pytest
 
 import diagnostics as dg
 import minirnn
+from diagnostics.machine import machine
 from diagnostics.quantities.lags import source_rows
+from minirnn.layers.reference import use_reference
 from tests.toy_record import orthogonal
 
 STEPS, BATCH, HIDDEN = 20, 8, 5
@@ -274,6 +276,68 @@ def test_diagnose_says_what_is_wrong(arguments, words, x):
 def test_a_model_without_recurrence_is_refused(x):
     with pytest.raises(ValueError, match=r"must be or contain a minirnn\.Recurrent, got Linear"):
         dg.diagnose(minirnn.Linear(3, 2), x)
+
+
+# ---- what a report says of itself ----------------------------------------------------------------
+
+
+def test_a_report_holds_what_its_numbers_come_from(x, rng):
+    layer = minirnn.LSTM(3, HIDDEN, batch_first=True, num_layers=2, seed=1)
+    given = x.swapaxes(0, 1).astype(np.float32)
+    y = rng.standard_normal((BATCH, STEPS, HIDDEN)).astype(np.float32)
+    report = dg.diagnose(layer, given, y, level="full", need_lag=3, sources=4, lyapunov=2, seed=5)
+    assert report.settings == {
+        "level": "full", "seed": "5", "need_lag": "3", "sources": "4", "lyapunov": "2",
+        "loss": "mse_loss",
+    }  # fmt: skip
+    for subject in report.subjects:
+        assert subject.settings["layer"] == "LSTM of lstm, 3 to 5, float32"
+        assert subject.settings["x"] == "T=20, B=8, I=3"
+
+
+def test_arguments_that_play_no_role_are_left_out(x, rng):
+    layer, y = layer_of("rnn"), rng.standard_normal((STEPS, BATCH, HIDDEN))
+    cheap = dg.diagnose(layer, x, y, level="cheap").settings
+    assert list(cheap) == ["level", "seed", "need_lag", "loss"]
+    assert cheap["need_lag"] == "the largest"
+    assert list(dg.diagnose(layer, x, y).settings) == [
+        "level",
+        "seed",
+        "need_lag",
+        "sources",
+        "loss",
+    ]
+
+
+def test_lengths_and_a_sequence_alone_have_their_shapes(x):
+    padded = dg.diagnose(Padded(np.array([STEPS, 7, *([9] * 6)])), x)
+    assert padded.subjects[0].settings["x"] == "T=20, B=8, I=3, lengths 7 to 20"
+    alone = dg.diagnose(layer_of("rnn"), x[:, 0], need_lag=3)
+    assert alone.subjects[0].settings["x"] == "T=20, B=1, I=3"
+
+
+def test_the_machine_names_the_library_of_matrix_products_and_no_path():
+    found = machine()
+    assert list(found) == [
+        "processor", "architecture", "threads", "Python", "minirnn", "numpy", "numba",
+        "matplotlib", "BLAS",
+    ]  # fmt: skip
+    built = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    assert found["BLAS"] == f"{built['name']} {built['version']}" and "/" not in found["BLAS"]
+
+
+def test_a_truncation_that_cannot_be_measured_is_said_to_be_missing(x, rng):
+    both = layer_of("clockwork", bidirectional=True, zero=False)
+    y = rng.standard_normal((STEPS, BATCH, 2 * HIDDEN))
+    with use_reference():
+        top, other = dg.diagnose(both, x, y).subjects
+        cheap = dg.diagnose(both, x, y, level="cheap").subjects[0]
+        forward = dg.diagnose(layer_of("clockwork", zero=False), x, y[..., :HIDDEN]).subjects[0]
+    assert "tbptt_error" not in top.quantities
+    assert top.settings["truncation"].startswith("not measured: the cell counts its steps")
+    for subject in (other, cheap, forward):
+        assert "truncation" not in subject.settings
+    assert "tbptt_error" in forward.quantities
 
 
 def test_a_report_of_a_model_is_a_page_and_json(x, tmp_path):

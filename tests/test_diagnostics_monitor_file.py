@@ -51,8 +51,23 @@ def test_there_is_a_line_for_every_measured_step_and_each_stands_by_itself(whole
     assert {line["schema"] for line in lines} == {"minirnn.monitor"}
     assert [line["step"] for line in lines[1:-1]] == [0, 2, 4, 6]
     for line in lines[1:-1]:
-        assert line["layers"]["rnn"]["about"]["layer"] == "Recurrent of lstm, 5 to 8"
+        assert line["layers"]["rnn"]["about"]["layer"] == "Recurrent of lstm, 5 to 8, float32"
+        assert line["layers"]["rnn"]["about"]["x"] == "T=12, B=8, I=5"
+    assert lines[0]["seed"] == 0 and "BLAS" in lines[0]["machine"]
     assert whole.isascii()
+
+
+def test_a_file_that_does_not_say_its_seed_and_shapes_is_read_as_before(whole, path):
+    path.write_bytes(whole)
+    assert dg.load_report(path).settings["seed"] == "0"
+    lines = [json.loads(line) for line in whole.splitlines()]
+    del lines[0]["seed"]
+    for line in lines[1:-1]:
+        del line["layers"]["rnn"]["about"]["x"]
+    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    report = dg.load_report(path)
+    assert "seed" not in report.settings
+    assert "x" not in report.subjects[1].settings and "layer" in report.subjects[1].settings
 
 
 def test_every_step_is_in_the_file_once_measured_or_not(whole, path):

@@ -49,6 +49,20 @@ def test_the_command_writes_the_report_that_diagnose_makes(saved, capsys):
     assert (saved / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
+def test_seconds_are_in_the_report_only_where_they_are_asked_for(saved, capsys):
+    given = ["--cell", "lstm", "--input", "x.npy", "--target", "every.npy", "--level", "cheap"]
+    printed = []
+    for more in ([], [], ["--timings"]):
+        assert command(saved, *given, *more) == 0
+        printed.append((capsys.readouterr().out, (saved / "page.html").read_text("utf-8")))
+    assert printed[0] == printed[1]
+    plain, timed = (json.loads(text) for text, _ in printed[1:])
+    assert list(timed["seconds"]) == ["read the files", "diagnose"]
+    assert all(value > 0 for value in timed["seconds"].values())
+    assert {k: v for k, v in timed.items() if k != "seconds"} == plain
+    assert "read the files" in printed[2][1] and "read the files" not in printed[0][1]
+
+
 def test_ids_classes_and_the_last_step_are_a_loss_like_any_other(saved, capsys):
     given = ["--embedding", "embed", "--readout", "head", "--input", "ids.npy"]
     assert command(saved, *given, "--target", "last.npy", "--need-lag", "5", "--seed", "3") == 0

@@ -145,6 +145,13 @@ def compare(
         Fewer than two or more than seven runs, a file that is no report, a run without a lag
         gain, or runs that have no subject in common.
     """
+    for name, value in (("runs", runs), ("names", names)):
+        if isinstance(value, Report | str | bytes | PathLike):
+            raise TypeError(
+                f"compare: {name} must be a list, one for each run, got one "
+                f"{type(value).__name__}; pass all of them in one list"
+            )
+    runs = list(runs)  # a generator has no length
     if not 2 <= len(runs) <= MOST:
         raise ValueError(
             f"compare: runs must be two to {MOST}, as many lines as can be told apart in one "

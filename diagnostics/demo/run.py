@@ -1,9 +1,5 @@
 """All of the demo: read the text, train and measure six models, put them into one report."""
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from diagnostics.demo.corpus import read
 from diagnostics.demo.measure import measure
 from diagnostics.demo.progress import Display
@@ -12,20 +8,21 @@ from diagnostics.demo.train import train
 from diagnostics.machine import machine
 from diagnostics.report import Report, Subject
 from diagnostics.rules import RULES, Verdict
+from diagnostics.seconds import timed
 
 
 def demo(settings: Settings, timings: bool = False) -> Report:
     """Train and report.  timings: put seconds into the report, which then differs every time."""
     seconds: dict[str, float] = {}
-    with _timed(seconds, "read the text"):
+    with timed(seconds, "read the text"):
         corpus = read(settings)
     subjects: list[Subject] = []
     verdicts: list[Verdict] = []
     with Display(settings.training_steps) as display:
         for name, cell, max_norm in variants(settings):
-            with _timed(seconds, f"train {name}"), display.run(name) as tick:
+            with timed(seconds, f"train {name}"), display.run(name) as tick:
                 trained = train(cell, max_norm, corpus, settings, tick)
-            with _timed(seconds, f"measure {name}"):
+            with timed(seconds, f"measure {name}"):
                 subject, judged = measure(name, cell, max_norm, trained, corpus, settings)
             display.finished(name, trained.loss[-1], trained.stopped)
             subjects.append(subject)
@@ -44,10 +41,3 @@ def demo(settings: Settings, timings: bool = False) -> Report:
         ),
         seconds=seconds if timings else {},
     )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[name] = time.perf_counter() - start

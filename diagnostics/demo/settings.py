@@ -1,6 +1,9 @@
 """What the demo trains: small enough for a laptop, hard enough that clipping matters."""
 
 from dataclasses import dataclass
+from math import inf, isfinite
+
+from diagnostics.quantities.arguments import whole_number
 
 CELLS = ("rnn", "lstm", "gru")
 STARTS = ("orthogonal", "identity", "chrono", "uniform")
@@ -40,18 +43,22 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("training_steps", "steps", "batch", "hidden_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"demo: {name} must be at least 1, got {getattr(self, name)}")
+            whole_number("demo", name, getattr(self, name), 1)
+        for name in ("seed", "flossing"):
+            whole_number("demo", name, getattr(self, name))
         if not 0 <= self.need_lag < self.steps:
             raise ValueError(
                 f"demo: need_lag must lie in 0 to steps - 1 = {self.steps - 1}, got {self.need_lag}"
             )
         for name in ("learning_rate", "max_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"demo: {name} must be above 0, got {getattr(self, name)}")
-        for name in ("omega", "flossing"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"demo: {name} must be 0 or more, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < inf:
+                raise ValueError(
+                    f"demo: {name} must be finite and above 0, got {getattr(self, name)}"
+                )
+        if not 0 <= self.omega < inf:
+            raise ValueError(f"demo: omega must be finite and 0 or more, got {self.omega}")
+        if self.forget_bias is not None and not isfinite(self.forget_bias):
+            raise ValueError(f"demo: forget_bias must be finite, got {self.forget_bias}")
         if self.start not in STARTS:
             raise ValueError(f"demo: start must be one of {', '.join(STARTS)}, got {self.start!r}")
         if self.start == "chrono" and self.forget_bias is not None:
@@ -74,6 +81,10 @@ class Settings:
                 f"{self.training_steps} steps of {self.batch} sequences of {self.steps} "
                 f"characters; SGD, learning rate {self.learning_rate:g} to a tenth of it over the "
                 "second half"
+            ),
+            "measured": (
+                f"on sequences that no run was trained on, T={self.steps}, "
+                f"B={self.unseen_sequences}, I={self.embedding_size}"
             ),
             "judged": f"gradients over {self.need_lag} steps, about a line of code",
             "clipping": f"norm of all gradients at {self.max_norm:g}, or off",

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from diagnostics.gallery import FIGURES
+from diagnostics.outputs import WRITERS, check_ending
 
 
 def add_commands(commands: Any) -> None:
@@ -52,6 +53,8 @@ def _gallery(options: argparse.Namespace) -> int:
     from diagnostics.gallery.recipe import recipe, show
 
     check_writable(options.out)
+    one = "figure CODE writes a single one as .svg, .png, .csv or .txt"
+    check_ending("out", options.out, dict.fromkeys((*WRITERS, ".csv"), one))
     shown = []
     for code in FIGURES:
         made = recipe(code)

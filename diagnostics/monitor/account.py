@@ -274,6 +274,8 @@ def _settings(run: Run, count: int) -> dict[str, str]:
         "measured": f"{len(run.rows)} of {count} training steps, every {head.get('every', '?')}",
         "window": f"rules look at the last {head.get('window', count)} steps",
     }
+    if "seed" in head:  # files of older versions do not say
+        table["seed"] = str(head["seed"])
     if run.ended:
         table["ended"] = run.ended
     if run.skipped:

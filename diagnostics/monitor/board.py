@@ -1,6 +1,7 @@
 """TensorBoard events of a monitor's rows: a few curves, not one per parameter."""
 
 import re
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,15 @@ class Board:
         """Close the writer, unless it is the caller's."""
         if self._own:
             self._writer.close()
+
+
+def check_target(target: Any) -> None:
+    """Raise TypeError for what is neither a folder's path nor a writer."""
+    if not isinstance(target, str | PathLike) and not callable(getattr(target, "add_scalar", None)):
+        raise TypeError(
+            "Monitor: tensorboard must be a folder's path or a writer with add_scalar, got "
+            f"{type(target).__name__}"
+        )
 
 
 def curves(row: dict[str, Any]) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 import minirnn
-from diagnostics.measuring import LEVELS, place_table, subject_name
+from diagnostics.measuring import LEVELS
 from diagnostics.monitor.account import report_of_run
 from diagnostics.monitor.alarms import (
     Alarm,
@@ -21,12 +21,14 @@ from diagnostics.monitor.alarms import (
     place_of_largest,
     spelled_place,
 )
-from diagnostics.monitor.board import Board
+from diagnostics.monitor.board import Board, check_target
 from diagnostics.monitor.history import History, checked_clip, loss_of
 from diagnostics.monitor.journal import Line, Run
 from diagnostics.monitor.measure import Effort, measure, shortened
 from diagnostics.monitor.opening import head_of, opened
 from diagnostics.monitor.sight import Sight, written
+from diagnostics.places import place_table, subject_name
+from diagnostics.quantities.arguments import check_path, layers_of_model, whole_number
 from diagnostics.quantities.base import encode
 from diagnostics.quantities.update_ratio import update_ratio
 from diagnostics.quantities.watching import recurrent_layers
@@ -88,22 +90,25 @@ class Monitor:
         start: int | None = None,
         seed: int = 0,
     ) -> None:
-        for name, value in (("every", every), ("window", window), ("keep", keep)):
-            if isinstance(value, bool) or int(value) != value or value < 1:
-                raise ValueError(f"Monitor: {name} must be a whole number, 1 or more, got {value}")
+        every, window, keep = (
+            whole_number("Monitor", name, value, 1)
+            for name, value in (("every", every), ("window", window), ("keep", keep))
+        )
+        seed = whole_number("Monitor", "seed", seed)
+        start = start if start is None else whole_number("Monitor", "start", start)
         if level not in LEVELS:
             raise ValueError(f"Monitor: level must be one of {', '.join(LEVELS)}, got {level!r}")
-        if not isinstance(model, minirnn.Module) or not recurrent_layers(model):
-            raise ValueError(
-                "Monitor: model must be or contain a minirnn.Recurrent, "
-                f"got {type(model).__name__} without one"
-            )
-        self.model, self.every = model, int(every)
+        if path is not None:
+            check_path("Monitor", "path", path)
+        if tensorboard is not None:
+            check_target(tensorboard)
+        layers_of_model("Monitor", model)
+        self.model, self.every = model, every
         self._effort = Effort(level, seed)
-        head = head_of(model, every, level, window)
-        self._run = Run(keep=int(keep))
+        head = head_of(model, every, level, window, seed)
+        self._run = Run(keep=keep)
         self._journal = None if path is None else opened(path, head, resume, self._run)
-        self._next = self._run.next_step if start is None else int(start)
+        self._next = self._run.next_step if start is None else start
         self._board = None if tensorboard is None else Board(tensorboard)
         self._write({"kind": "resume", "step": self._next} if self._run.head else head)
         self._lookout = Lookout()
@@ -224,7 +229,8 @@ class Monitor:
                     continue
                 for place, kept in reversed(glance.kept.items()):
                     row = measure(layer, kept, place, self._effort)
-                    row |= {"place": [index, *place], "about": place_table(layer, *place)}
+                    about = place_table(layer, *place, glance.kept[0, 0])
+                    row |= {"place": [index, *place], "about": about}
                     layers[subject_name(title, layer, *place)] = row
                 if hasattr(clip, "versions"):
                     changed = written(parameters, glance.versions, clip.versions)

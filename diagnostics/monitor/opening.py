@@ -8,7 +8,7 @@ from diagnostics.monitor.journal import Journal, Line, Run, read_run
 from diagnostics.quantities.watching import recurrent_layers
 
 
-def head_of(model: Any, every: int, level: str, window: int) -> Line:
+def head_of(model: Any, every: int, level: str, window: int, seed: int) -> Line:
     """Describe a run.  Model and layers have to be the same for a file to be one run's."""
     layers = {
         name or type(layer).__name__: {
@@ -24,9 +24,10 @@ def head_of(model: Any, every: int, level: str, window: int) -> Line:
         "kind": "run",
         "model": type(model).__name__,
         "layers": layers,
-        "every": int(every),
+        "every": every,
         "level": level,
-        "window": int(window),
+        "window": window,
+        "seed": seed,
         "machine": machine(),
     }
 

@@ -10,7 +10,7 @@ LOADING = ("cell", "prefix", "batch_first", "nonlinearity", "embedding", "readou
 ARRAYS = ("input", "target", "lengths")
 JUDGING = ("level", "need_lag", "seed")
 # They say something about the weights of others, and nothing about a RUN.json.
-OPTIONS = (*ARRAYS, *LOADING, *JUDGING)
+OPTIONS = (*ARRAYS, *LOADING, *JUDGING, "timings")
 
 
 def add_options(report: Any) -> None:
@@ -39,6 +39,9 @@ def add_options(report: Any) -> None:
     group.add_argument("--level", metavar="NAME", help="cheap, standard (default) or full")
     group.add_argument("--need-lag", type=int, metavar="N", help="steps that the task looks back")
     group.add_argument("--seed", type=int, metavar="N", help="default 0")
+    group.add_argument(
+        "--timings", action="store_true", default=None, help="put seconds into the report"
+    )
 
 
 def check_options(options: argparse.Namespace) -> None:
@@ -58,4 +61,4 @@ def report_of_torch(options: argparse.Namespace) -> "Report":
         {n: getattr(options, n) for n in names if getattr(options, n) is not None}
         for names in (ARRAYS, LOADING, JUDGING)
     )
-    return report_of_files(options.torch, arrays, loading, judging)
+    return report_of_files(options.torch, arrays, loading, judging, bool(options.timings))

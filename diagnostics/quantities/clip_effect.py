@@ -8,10 +8,10 @@ import numpy as np
 
 import minirnn
 from diagnostics.quantities.base import Cost, Quantity
-from diagnostics.quantities.local_gradients import local_gradient
+from diagnostics.quantities.local_gradients import local_of_layer
 from diagnostics.quantities.parameter_gradients import gradients_of_record
 from diagnostics.quantities.statistics import Floats, joint_norm, medians
-from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+from diagnostics.quantities.watching import sweep_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,15 @@ def clip_direction(before: Mapping[str, Any], after: Mapping[str, Any]) -> ClipD
 
 
 def graph_clipping(
-    layer: Any, x: Any, d_output: Any, clip: float, direction: int = 0, lengths: Any = None
+    layer: Any,
+    x: Any,
+    d_output: Any,
+    clip: float,
+    direction: int = 0,
+    level: int = -1,
+    lengths: Any = None,
 ) -> GraphClipping:
-    """Measure what clipping delta at every step back does to a layer's top level.
+    """Measure what clipping delta at every step back does to one level of a layer.
 
     Parameters
     ----------
@@ -89,13 +95,11 @@ def graph_clipping(
     d_output : derivative of the loss by the layer's output, of the output's shape
     clip : each sequence's delta, all states jointly, is scaled to at most this norm
     direction : 0 forward, 1 reverse
+    level : of a stacked layer, by default the top one
     lengths : (B,), as the layer takes them
     """
-    with evaluating(layer), minirnn.watch(layer) as seen:
-        layer(x, lengths=lengths)
-    record = record_of(layer, seen, -1, direction)
-    local = local_gradient(layer, record, _array(d_output), direction=direction, lengths=lengths)
-    flops = sweep_flops(layer, record, -1, direction)
+    record, local = local_of_layer("graph_clipping", layer, x, d_output, direction, level, lengths)
+    flops = sweep_flops(layer, record, level, direction)
     return clipping_of_record(layer.cell, record, local, clip, layer.bias, flops)
 
 

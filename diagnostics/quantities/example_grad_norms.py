@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 import minirnn
+from diagnostics.quantities.arguments import check_layer, gradient_of_output
 from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.example_norms import OuterProducts, joined
 from diagnostics.quantities.statistics import Floats
@@ -65,6 +66,7 @@ def example_grad_norms(layer: Any, x: Any, d_output: Any, lengths: Any = None) -
     ExampleGradNorms
         ``value`` (B,), ``per_step`` (T, B), ``batch_per_step`` (T,), ``parameters[name]``
     """
+    check_layer("example_grad_norms", layer)
     seen = _backward("example_grad_norms", layer, x, d_output, lengths)
     factors: dict[str, list[OuterProducts]] = {}
     flops = 0
@@ -82,6 +84,7 @@ def backward_record(
     place: str, layer: Any, x: Any, d_output: Any, lengths: Any, level: int, direction: int
 ) -> Any:
     """Run forward and backward, and return the record of one level and direction."""
+    check_layer(place, layer, level, direction)
     return record_of(layer, _backward(place, layer, x, d_output, lengths), level, direction)
 
 
@@ -90,16 +93,12 @@ def _backward(place: str, layer: Any, x: Any, d_output: Any, lengths: Any) -> An
     x = minirnn.Tensor(x.numpy() if isinstance(x, minirnn.Tensor) else x, requires_grad=True)
     with evaluating(layer), frozen(layer), minirnn.watch(layer) as seen:
         output, _ = layer(x, lengths=lengths)
-        array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
-        if array.shape != output.shape:
-            raise ValueError(
-                f"{place}: d_output must have the output's shape {output.shape}, got {array.shape}"
-            )
+        array = gradient_of_output(place, d_output, output.shape, output.dtype)
         if 0 in array.shape:
             raise ValueError(
                 f"{place}: x must hold at least one step of one sequence, got shape {x.shape}"
             )
-        minirnn.grad(output, x, array.astype(output.dtype))
+        minirnn.grad(output, x, array)
     return seen
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import minirnn
+from diagnostics.quantities.arguments import check_layer
 from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.kept_share import KeptShare, kept_share
 from diagnostics.quantities.statistics import Floats, blocks_of, interval, resamples
@@ -65,6 +66,7 @@ def gate_statistics(
     level, direction : which recurrence of a stacked or bidirectional layer
     lengths : (B,), as the layer takes them; padded steps are not counted
     """
+    check_layer("gate_statistics", layer, level, direction)
     with evaluating(layer), minirnn.no_grad(), minirnn.watch(layer) as seen:
         layer(x, lengths=lengths)
     record = record_of(layer, seen, level, direction)

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-import minirnn
 from diagnostics.quantities.base import UNSAVED, Cost, Quantity
-from diagnostics.quantities.local_gradients import Arrays, locals_of_call
+from diagnostics.quantities.local_gradients import Arrays, local_of_layer
 from diagnostics.quantities.statistics import Floats, joint_norm, medians
-from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+from diagnostics.quantities.watching import sweep_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,20 +100,8 @@ def gradient_flow(
     GradientFlow
         ``total[k]``, ``local[k]`` (T+1, B, H), ``gates[k]``, ``gate_grads[k]`` (T, B, H)
     """
-    with evaluating(layer), minirnn.watch(layer) as seen:
-        output, state = layer(x, lengths=lengths)
-    array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
-    if array.shape != output.shape:
-        raise ValueError(
-            f"gradient_flow: d_output must have the output's shape {output.shape}, "
-            f"got {array.shape}"
-        )
-    record = record_of(layer, seen, level, direction)
-    outputs = [output, *(state if isinstance(state, tuple) else (state,))]
-    cotangents = [array.astype(output.dtype), *(None for _ in outputs[1:])]
-    local = locals_of_call(layer, seen.calls[-1], outputs, cotangents)
-    eps = local[level % layer.num_layers, direction]
-    return flow_of_record(record, eps, sweep_flops(layer, record, level, direction))
+    record, local = local_of_layer("gradient_flow", layer, x, d_output, direction, level, lengths)
+    return flow_of_record(record, local, sweep_flops(layer, record, level, direction))
 
 
 def flow_of_record(record: Any, local: Arrays, flops: int) -> GradientFlow:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import minirnn
+from diagnostics.quantities.arguments import whole_number
 from diagnostics.quantities.base import UNSAVED, Cost, Quantity
-from diagnostics.quantities.local_gradients import Arrays, local_gradient
+from diagnostics.quantities.local_gradients import Arrays, local_of_layer
 from diagnostics.quantities.statistics import Floats, joint_norm, medians
-from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+from diagnostics.quantities.watching import sweep_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,10 @@ def influence_map(
     d_output: Any,
     sources: int | None = None,
     direction: int = 0,
+    level: int = -1,
     lengths: Any = None,
 ) -> InfluenceMap:
-    """Measure how the loss of single steps reaches the rows of a layer's top level.
+    """Measure how the loss of single steps reaches the rows of one level of a layer.
 
     Parameters
     ----------
@@ -49,22 +50,20 @@ def influence_map(
     d_output : derivative of the loss by the layer's output, of the output's shape
     sources : how many rows, spread over those with a loss; None: all of them, one sweep each
     direction : 0 forward, 1 reverse
+    level : of a stacked layer, by default the top one
     lengths : (B,), as the layer takes them
     """
-    with evaluating(layer), minirnn.watch(layer) as seen:
-        layer(x, lengths=lengths)
-    record = record_of(layer, seen, -1, direction)
-    array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
-    local = local_gradient(layer, record, array, direction=direction, lengths=lengths)
-    return influence_of_record(record, local, sources, sweep_flops(layer, record, -1, direction))
+    record, local = local_of_layer("influence_map", layer, x, d_output, direction, level, lengths)
+    flops = sweep_flops(layer, record, level, direction)
+    return influence_of_record(record, local, sources, flops)
 
 
 def influence_of_record(
     record: Any, local: Arrays, sources: int | None = None, flops: int = 0
 ) -> InfluenceMap:
     """Carry the local gradient of each row back through a record, one row at a time."""
-    if sources is not None and sources < 1:
-        raise ValueError(f"influence_map: sources must be at least 1, got {sources}")
+    if sources is not None:
+        sources = whole_number("influence_map", "sources", sources, 1)
     rows = np.flatnonzero(np.any([a.any(axis=(1, 2)) for a in local.values()], axis=0))
     if sources is not None and sources < len(rows):
         rows = rows[np.unique(np.round(np.linspace(0, len(rows) - 1, sources)).astype(int))]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minirnn
+from diagnostics.quantities.arguments import check_layer
 from diagnostics.quantities.base import Cost
 from diagnostics.quantities.statistics import Floats
 from diagnostics.quantities.step_jacobians import StepJacobians
@@ -41,6 +42,7 @@ def source_of(
     if isinstance(given, minirnn.Recurrent):
         if x is None:
             raise ValueError(f"{place}: a layer needs its input; pass x")
+        check_layer(place, given, level, direction)
         with evaluating(given), minirnn.no_grad(), minirnn.watch(given) as seen:
             given(x, lengths=lengths)
         record = record_of(given, seen, level, direction)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minirnn
+from diagnostics.quantities.arguments import check_layer, whole_number
 from diagnostics.quantities.base import UNSAVED, Cost, Quantity
 from diagnostics.quantities.lags import (
     band_of_gains,
@@ -110,8 +111,7 @@ def lag_gain_of_record(
     rows_held, batch, hidden = states[inject].shape
     steps = rows_held - 1
     max_lag = _checked_lag(max_lag, steps)
-    if sources < 1:
-        raise ValueError(f"lag_gain: sources must be at least 1, got {sources}")
+    sources = whole_number("lag_gain", "sources", sources, 1)
     if batch == 0:
         raise ValueError("lag_gain: x must hold at least one sequence, got a batch of 0")
     lengths = np.full(batch, steps) if record.lengths is None else np.asarray(record.lengths)
@@ -140,7 +140,8 @@ def _checked_lag(max_lag: int | None, steps: int) -> int:
         raise ValueError("lag_gain: x must have at least one step, got T = 0")
     if max_lag is None:
         return steps - 1
-    if not 0 <= max_lag <= steps:
+    max_lag = whole_number("lag_gain", "max_lag", max_lag)
+    if max_lag > steps:
         raise ValueError(
             f"lag_gain: max_lag must lie in 0 to T = {steps}, got {max_lag}; "
             "pass a longer x to look further back"
@@ -177,6 +178,7 @@ def lag_gain(
     LagGain
         ``value`` (max_lag+1,), ``ci``, ``n``, ``band``
     """
+    check_layer("lag_gain", layer, level, direction)
     with evaluating(layer), minirnn.watch(layer) as seen:
         layer(x, lengths=lengths)
     record = record_of(layer, seen, level, direction)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minirnn
-from diagnostics.quantities.watching import parameters_of
+from diagnostics.quantities.arguments import check_layer, gradient_of_output
+from diagnostics.quantities.watching import evaluating, parameters_of, record_of
 
 Array = NDArray[np.floating]
 Arrays = dict[str, Array]
@@ -21,7 +22,6 @@ def local_gradient(
     record: Any,
     d_output: Any = None,
     d_states: Sequence[Any] = (),
-    lengths: Any = None,
     direction: int = 0,
     level: int = -1,
 ) -> Arrays:
@@ -34,8 +34,7 @@ def local_gradient(
     eps = {k: np.zeros(a.shape, a.dtype) for k, a in record.states.items()}
     output_state = next(iter(eps))
     steps, batch, hidden = eps[output_state].shape
-    lengths = record.lengths if lengths is None else lengths
-    ends = np.full(batch, steps - 1) if lengths is None else np.asarray(lengths).reshape(-1)
+    ends = np.full(batch, steps - 1) if record.lengths is None else np.asarray(record.lengths)
     if d_output is not None and level % layer.num_layers == layer.num_layers - 1:
         share = d_output[:, None] if d_output.ndim == 2 else d_output
         share = share.swapaxes(0, 1) if layer.batch_first and d_output.ndim == 3 else share
@@ -98,6 +97,26 @@ def reordered(rows: Array, ends: Any) -> Array:
     return np.where((back >= 0)[..., None], turned, np.zeros((), rows.dtype))
 
 
+def local_of_layer(
+    place: str, layer: Any, x: Any, d_output: Any, direction: int, level: int, lengths: Any
+) -> tuple[Any, Arrays]:
+    """Run a layer forward; return the record of one level and direction, and what enters it.
+
+    d_output: derivative of the loss by the output, of its shape; all else as the layer takes it.
+    """
+    check_layer(place, layer, level, direction)
+    with evaluating(layer), minirnn.watch(layer) as seen:
+        output, state = layer(x, lengths=lengths)
+    array = gradient_of_output(place, d_output, output.shape, output.dtype)
+    record = record_of(layer, seen, level, direction)
+    if level % layer.num_layers == layer.num_layers - 1:
+        return record, local_gradient(layer, record, array, direction=direction, level=level)
+    outputs = [output, *(state if isinstance(state, tuple) else (state,))]
+    cotangents = [array, *(None for _ in outputs[1:])]
+    local = locals_of_call(layer, seen.calls[-1], outputs, cotangents)
+    return record, local[level % layer.num_layers, direction]
+
+
 def locals_of_call(
     layer: Any, call: Any, outputs: Sequence[Any], cotangents: Sequence[Any]
 ) -> dict[tuple[int, int], Arrays]:
@@ -117,7 +136,7 @@ def locals_of_call(
         swept = []
         for direction in range(layer.directions):
             record = call[level, direction]
-            eps = local_gradient(layer, record, d_output, d_states, None, direction, level)
+            eps = local_gradient(layer, record, d_output, d_states, direction, level)
             if above:
                 entering = from_above(layer, record, above, level, direction)
                 eps = {k: a + entering[k] for k, a in eps.items()}

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-import minirnn
 from diagnostics.quantities.base import Cost, Quantity
-from diagnostics.quantities.local_gradients import local_gradient
+from diagnostics.quantities.local_gradients import local_of_layer
 from diagnostics.quantities.numeric_health import health_of_record
 from diagnostics.quantities.statistics import Floats
-from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+from diagnostics.quantities.watching import sweep_flops
 
 SCALES = tuple(2.0**power for power in range(0, 25, 8))
 
@@ -66,9 +65,10 @@ def loss_scaling(
     d_output: Any,
     scales: Any = SCALES,
     direction: int = 0,
+    level: int = -1,
     lengths: Any = None,
 ) -> LossScaling:
-    """Measure under- and overflow of a layer's top level at several scales of the loss.
+    """Measure under- and overflow of one level of a layer at several scales of the loss.
 
     Parameters
     ----------
@@ -77,14 +77,11 @@ def loss_scaling(
     d_output : derivative of the loss by the layer's output, of the output's shape
     scales : factors on the loss
     direction : 0 forward, 1 reverse
+    level : of a stacked layer, by default the top one
     lengths : (B,), as the layer takes them
     """
-    with evaluating(layer), minirnn.watch(layer) as seen:
-        layer(x, lengths=lengths)
-    record = record_of(layer, seen, -1, direction)
-    array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
-    local = local_gradient(layer, record, array, direction=direction, lengths=lengths)
-    return scaling_of_record(record, local, scales, sweep_flops(layer, record, -1, direction))
+    record, local = local_of_layer("loss_scaling", layer, x, d_output, direction, level, lengths)
+    return scaling_of_record(record, local, scales, sweep_flops(layer, record, level, direction))
 
 
 def scaling_of_record(record: Any, local: Any, scales: Any = SCALES, flops: int = 0) -> LossScaling:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import minirnn
 from diagnostics.quantities.base import Cost, Quantity
-from diagnostics.quantities.local_gradients import local_gradient
+from diagnostics.quantities.local_gradients import local_of_layer
 from diagnostics.quantities.statistics import Floats, blocks_of
-from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
+from diagnostics.quantities.watching import sweep_flops
 
 Arrays = Mapping[str, NDArray[np.floating]]
 NEAR = 1e6  # a row whose largest entry is within this of the smallest number is leaving the range
@@ -40,9 +39,14 @@ class NumericHealth(Quantity):
 
 
 def numeric_health(
-    layer: Any, x: Any, d_output: Any, direction: int = 0, lengths: Any = None
+    layer: Any,
+    x: Any,
+    d_output: Any,
+    direction: int = 0,
+    level: int = -1,
+    lengths: Any = None,
 ) -> NumericHealth:
-    """Look for numbers that left their range in a layer's top level, forward and backward.
+    """Look for numbers that left their range in one level of a layer, forward and backward.
 
     Parameters
     ----------
@@ -50,15 +54,12 @@ def numeric_health(
     x : its input, as the layer takes it
     d_output : derivative of the loss by the layer's output, of the output's shape
     direction : 0 forward, 1 reverse
+    level : of a stacked layer, by default the top one
     lengths : (B,), as the layer takes them
     """
-    with evaluating(layer), minirnn.watch(layer) as seen:
-        layer(x, lengths=lengths)
-    record = record_of(layer, seen, -1, direction)
-    array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
-    local = local_gradient(layer, record, array, direction=direction, lengths=lengths)
+    record, local = local_of_layer("numeric_health", layer, x, d_output, direction, level, lengths)
     swept = record.pullback(d_state=local)
-    return health_of_record(record, swept, local, sweep_flops(layer, record, -1, direction))
+    return health_of_record(record, swept, local, sweep_flops(layer, record, level, direction))
 
 
 def health_of_record(

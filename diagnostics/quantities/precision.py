@@ -58,7 +58,7 @@ def precision(
 def _gradients(model: Any, x: Any, y: Any, loss: Any) -> dict[str, Floats]:
     named = {k: p for k, p in model.named_parameters() if p.requires_grad}
     with evaluating(model):
-        value = loss_of_model(model, x, y, loss)
+        value = loss_of_model("precision", model, x, y, loss)
         grads = minirnn.grad(value, list(named.values()), allow_unused=True)
     return {
         k: np.zeros(p.shape) if g is None else g.numpy().astype(np.float64)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import minirnn
+from diagnostics.quantities.arguments import check_layer, gradient_of_output
 from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.credit import factors_by_gate
 from diagnostics.quantities.directional import directional_difference
@@ -68,13 +69,16 @@ def self_checks(
     gains, spectra : measured on it, to be checked as well
     seed : of the random directions
     """
+    check_layer("self_checks", layer)
     twin = twin_of(layer, x, lengths)
     given = None
     if d_output is not None:
-        array = d_output.numpy() if isinstance(d_output, minirnn.Tensor) else np.asarray(d_output)
-        array = array[:, None] if array.ndim == 2 else array
-        swapped = layer.batch_first and d_output.ndim == 3
-        given = array.swapaxes(0, 1) if swapped else array
+        steps, batch, size = twin.output_shape
+        single, swapped = np.ndim(x) == 2, layer.batch_first and np.ndim(x) == 3
+        outer = () if single else (batch,)
+        shape = (*outer, steps, size) if swapped else (steps, *outer, size)
+        array = gradient_of_output("self_checks", d_output, shape, twin.dtype)
+        given = array.swapaxes(0, 1) if swapped else array.reshape(twin.output_shape)
     return checks_of_twin(twin, given, gains, spectra, seed)
 
 

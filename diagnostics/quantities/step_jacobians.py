@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minirnn
+from diagnostics.quantities.arguments import check_layer
 from diagnostics.quantities.base import UNSAVED, Cost, Quantity
 from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
 
@@ -53,6 +54,7 @@ def step_jacobians(
     ValueError
         The result would take more than 1 GiB; the message says how many steps fit.
     """
+    check_layer("step_jacobians", layer, level, direction)
     with evaluating(layer), minirnn.no_grad(), minirnn.watch(layer) as seen:
         layer(x, lengths=lengths)
     record = record_of(layer, seen, level, direction)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import minirnn
+from diagnostics.quantities.arguments import check_layer
 from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.equations import Structure
 from diagnostics.quantities.gate_statistics import GateStatistics
@@ -52,6 +53,7 @@ def memory_timescales(
     level, direction : which recurrence of a stacked or bidirectional layer
     lengths : (B,), as the layer takes them; padded steps are not counted
     """
+    check_layer("memory_timescales", layer, level, direction)
     with evaluating(layer), minirnn.no_grad(), minirnn.watch(layer) as seen:
         layer(x, lengths=lengths)
     record = record_of(layer, seen, level, direction)

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import minirnn
+from diagnostics.quantities.arguments import layers_of_model
 from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.chunked import chunked_forward
 from diagnostics.quantities.losses import loss_of_model
 from diagnostics.quantities.statistics import Floats
-from diagnostics.quantities.watching import Tap, evaluating, recurrent_layers, sweep_flops
+from diagnostics.quantities.watching import Tap, evaluating, sweep_flops
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +52,7 @@ def tbptt_error(
     chunks : steps per chunk, default 1, 2, 4, ... and T
     loss : callable (out, y); None is cross-entropy for integer y, mean squared error for floats
     """
-    layers = recurrent_layers(model)
-    if not layers:
-        raise ValueError(
-            "tbptt_error: model must be or contain a minirnn.Recurrent, "
-            f"got {type(model).__name__} without one"
-        )
+    layers = layers_of_model("tbptt_error", model)
     if y is None:
         raise ValueError("tbptt_error: the error is that of a loss's gradient and needs y")
     return error_of_layers(model, layers, x, y, chunks, loss)
@@ -116,7 +112,7 @@ def _whole_gradient(
 
 def _gradient(model: Any, x: Any, y: Any, loss: Any) -> dict[str, Floats]:
     named = {k: p for k, p in model.named_parameters() if p.requires_grad}
-    value = loss_of_model(model, x, y, loss)
+    value = loss_of_model("tbptt_error", model, x, y, loss)
     grads = minirnn.grad(value, list(named.values()), allow_unused=True)
     return {
         k: np.zeros(named[k].shape) if g is None else g.numpy().astype(np.float64)
@@ -171,6 +167,11 @@ def _checked(chunks: Iterable[int] | None, steps: int) -> NDArray[np.int64]:
     if chunks is None:
         powers = [2**i for i in range(steps.bit_length()) if 2**i < steps]
         return np.array([*powers, steps], np.int64)
+    if not isinstance(chunks, Iterable):
+        raise TypeError(
+            "tbptt_error: chunks must be whole numbers of steps, 1 or more, in a list, got "
+            f"{chunks!r}; pass [{chunks!r}]"
+        )
     given = np.asarray(list(chunks))
     if given.dtype.kind not in "iu" or given.ndim != 1 or not len(given) or given.min() < 1:
         raise ValueError(

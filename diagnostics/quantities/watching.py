@@ -26,17 +26,6 @@ def evaluating(model: Any) -> Iterator[None]:
 
 def record_of(layer: Any, seen: Any, level: int, direction: int) -> Any:
     """Return the record of one level (negative counts from the top) and one direction."""
-    directions = 2 if layer.bidirectional else 1
-    if not -layer.num_layers <= level < layer.num_layers:
-        raise ValueError(
-            f"diagnostics: level must lie in {-layer.num_layers} to {layer.num_layers - 1}, "
-            f"got {level}; the layer has {layer.num_layers} level(s)"
-        )
-    if not 0 <= direction < directions:
-        raise ValueError(
-            f"diagnostics: direction must lie in 0 to {directions - 1}, got {direction}; "
-            f"the layer is {'' if directions == 2 else 'not '}bidirectional"
-        )
     return seen[level % layer.num_layers, direction]
 
 
