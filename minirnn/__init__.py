@@ -21,7 +21,7 @@ _HOME = {
     "minirnn.kernels": "set_num_threads get_num_threads",
     "minirnn.layers": (
         "Module Recurrent RNN LSTM GRU SpatialLSTM Linear Embedding Dropout LayerNorm Sequential "
-        "watch cross_entropy mse_loss SGD RMSprop Adagrad Adam AdamW "
+        "watch use_reference cross_entropy mse_loss SGD RMSprop Adagrad Adam AdamW "
         "clip_grad_norm clip_grad_value ClipInfo"
     ),
     "minirnn.training": "generate tbptt",

@@ -17,7 +17,6 @@ from diagnostics.quantities.equations import structure_of
 from diagnostics.quantities.local_gradients import Arrays
 from diagnostics.quantities.statistics import joint_norm
 from diagnostics.quantities.twin import Twin
-from minirnn.layers.reference import use_reference
 
 EPS = float(np.finfo(np.float64).eps)
 STEP = EPS ** (1 / 3)  # of the parameters: where truncation and rounding of a difference balance
@@ -93,7 +92,7 @@ def _loss(
 ) -> tuple[float, float]:
     """Return <v, output> at weights moved along a direction, and the norm of its terms."""
     _assign(exact, {k: a + step * direction[k] for k, a in weights.items()})
-    with use_reference(), minirnn.no_grad():
+    with minirnn.use_reference(), minirnn.no_grad():
         product = exact.run()[1].numpy() * v
     return float(product.sum()), float(np.linalg.norm(product))
 

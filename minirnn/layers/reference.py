@@ -20,7 +20,11 @@ _forced: ContextVar[bool] = ContextVar("minirnn_use_reference", default=False)
 
 @contextlib.contextmanager
 def use_reference() -> Iterator[None]:
-    """Make recurrent layers run the reference inside this block."""
+    """Make recurrent layers run the reference inside this block: a context manager.
+
+    The same equations, operation by operation on the tape, without a kernel: what kernels are
+    tested against, and a way to run a cell once without compiling it.
+    """
     token = _forced.set(True)
     try:
         yield
