@@ -9,6 +9,7 @@ import diagnostics as dg
 import minirnn
 from diagnostics import rules
 from diagnostics.quantities.equations import structure_of
+from diagnostics.quantities.gate_statistics import _mirrored
 from diagnostics.quantities.kept_share import kept_share, pieces_of
 from minirnn.equations.levels import ACTIVATIONS, gate_nodes
 from minirnn.layers.reference import use_reference
@@ -17,6 +18,13 @@ from tests.strategies import programs
 from tests.test_diagnostics_closed_forms import logistic, network
 
 EVERY = [*(minirnn.cells.get(name) for name in minirnn.cells.names()), *CORNERS]
+
+
+def test_the_interval_of_a_fraction_of_units_reaches_to_both_sides():
+    """Where replicates all lie above the value the truth may lie as far below it."""
+    replicates = np.linspace(0.3, 0.5, 41)
+    assert _mirrored(0.3, replicates) == pytest.approx([0.11, 0.495], abs=0.006)
+    assert _mirrored(0.1, replicates).min() == 0  # no fraction is below 0
 
 
 def seen_of(layer, x, lengths=None):

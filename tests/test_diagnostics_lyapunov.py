@@ -414,9 +414,17 @@ def test_numbers_that_are_not_finite_are_said_to_be_so():
 @pytest.mark.parametrize(("first", "level"), [(0.0, "ok"), (-0.1, "warn"), (-0.2, "fail"),
                                               (0.1, "warn"), (0.2, "fail")])  # fmt: skip
 def test_the_first_exponent_is_judged_over_the_lag_that_is_needed(first, level):
-    found = dg.lyapunov_spectrum(repeated(np.exp(first) * np.eye(3), 100))
+    found = dg.lyapunov_spectrum(repeated(np.exp(first) * np.eye(3), 200))
     assert rules.lyapunov(found, 100).level == level
     assert rules.lyapunov(found, 10).level == "ok"
+
+
+def test_few_blocks_of_steps_are_inconclusive():
+    """Three that agree by chance make a narrow interval, whatever Student's t allows for."""
+    found = dg.lyapunov_spectrum(repeated(np.exp(-0.2) * np.eye(3), 60))
+    verdict = rules.lyapunov(found, 100)
+    assert found.blocks == 3 and verdict.level == "inconclusive"
+    assert "3 blocks of steps, 8 are needed" in verdict.evidence
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,15 @@ def test_transient_growth_of_few_sequences_is_inconclusive():
     assert rules.transient(gain).level == "inconclusive"
 
 
+@pytest.mark.parametrize("judge", [rules.transient, rules.vanishing])
+def test_many_sources_in_one_sequence_are_one_sample(judge):
+    """They make no interval, and a median of eight random directions is off by a tenth."""
+    gain = lag_gain_of_record(ToyRecord(repeated(NON_NORMAL.copy(), 40), 1, {"h": 2}), max_lag=12)
+    assert gain.n[12] == 8 and np.isnan(gain.ci).all()
+    found = judge(gain)
+    assert found.level == "inconclusive" and "1 samples" in found.evidence
+
+
 # ---- the table ----------------------------------------------------------------------------------
 
 

@@ -83,16 +83,17 @@ def statistics_of_record(record: Any, share: KeptShare, flops: int = 0) -> GateS
     means = {k: found.sum(axis=1) / total for k, found in sums.items()}  # (4, H)
     poor, at_end = _fractions(means, activations, keepers)
     worst_slope, worst_end = (max(by, key=_badness(by), default="") for by in (poor, at_end))
+    value, stuck = poor.get(worst_slope, float("nan")), at_end.get(worst_end, float("nan"))
     return GateStatistics(
-        value=poor.get(worst_slope, float("nan")),
-        **_intervals(sums, share.steps, activations, keepers),
+        value=value,
+        **_intervals({"ci": value, "stuck_ci": stuck}, sums, share.steps, activations, keepers),
         how=(
             "activations of one forward pass, every step of every sequence; a unit's derivative "
             "is a (1 - a) for a sigmoid, 1 - a^2 for a tanh; interval: bootstrap over sequences, "
-            "where there are few over pieces of them"
+            "where there are few over pieces of them, and its mirror image"
         ),
         cost=Cost(sweeps=1, flops=flops, bytes=sum(record.gates[k].nbytes for k in activations)),
-        stuck=at_end.get(worst_end, float("nan")),
+        stuck=stuck,
         activations=activations,
         left={k: m[0] for k, m in means.items()},
         right={k: m[1] for k, m in means.items()},
@@ -166,7 +167,11 @@ def _fractions(
 
 
 def _intervals(
-    sums: dict[str, Floats], steps: Any, activations: dict[str, str], keepers: dict[str, str]
+    values: dict[str, float],
+    sums: dict[str, Floats],
+    steps: Any,
+    activations: dict[str, str],
+    keepers: dict[str, str],
 ) -> dict[str, Any]:
     """Intervals of the two largest fractions, bootstrap over the pieces of the batch."""
     there = steps > 0
@@ -179,5 +184,15 @@ def _intervals(
     poor, at_end = _fractions(means, activations, keepers)
     found = {}
     for name, by in (("ci", poor), ("stuck_ci", at_end)):
-        found[name] = interval(np.max(list(by.values()), axis=0)) if by else None
+        found[name] = _mirrored(values[name], np.max(list(by.values()), axis=0)) if by else None
     return found
+
+
+def _mirrored(value: float, replicates: Floats) -> Floats:
+    """95% interval of a fraction of units, with its mirror image about the value.
+
+    Units close to a limit cross it by chance, and where most lie on one side more cross from
+    there: the fraction is off to one side, and replicates of it are once more.
+    """
+    low, high = interval(replicates)
+    return np.clip([min(low, 2 * value - high), max(high, 2 * value - low)], 0.0, 1.0)

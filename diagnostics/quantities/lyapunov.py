@@ -6,12 +6,12 @@ of h alone would freeze the cell state of an LSTM and miss its memory.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from diagnostics.quantities.base import Quantity
+from diagnostics.quantities.base import UNSAVED, Quantity
 from diagnostics.quantities.jacobian_source import Source, source_of
 from diagnostics.quantities.statistics import Floats, ratio_interval
 
@@ -27,7 +27,7 @@ class LyapunovSpectrum(Quantity):
     from blocks of steps and sequences.  size: S, entries of the full state.  steps: how many
     steps of how many sequences were counted together.  log_det: mean log |det J_t|, which the sum
     of all S exponents equals; None for fewer.  convergence: (M, k), the estimate after
-    convergence_steps (M,) steps.
+    convergence_steps (M,) steps.  blocks: how many the interval rests on, None if not known.
     """
 
     size: int
@@ -35,6 +35,7 @@ class LyapunovSpectrum(Quantity):
     log_det: float | None
     convergence: Floats
     convergence_steps: Floats
+    blocks: int | None = field(default=None, metadata=UNSAVED)
 
     @property
     def residual(self) -> float | None:
@@ -156,6 +157,7 @@ def _summarise(
     return LyapunovSpectrum(
         value=value,
         ci=ratio_interval(sums[held > 0], held[held > 0]),
+        blocks=int(np.sum(held > 0)),
         how=(
             f"{len(value)} tangent vectors of the full state of {source.size} entries carried "
             f"through the exact step Jacobians, QR every {every} step(s), turned by {first}; "
