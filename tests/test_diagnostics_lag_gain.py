@@ -128,9 +128,26 @@ def test_the_median_runs_over_sources_and_sequences():
     np.testing.assert_allclose(gain.ci[3], [0.125, 0.125])
 
 
-def test_one_sequence_gives_a_gain_without_an_interval(rng):
+def test_one_sequence_gives_a_rate_without_an_interval(rng):
     gain = lag_gain_of_record(ToyRecord(repeated(orthogonal(3, rng), 9), 1, {"h": 3}))
-    assert np.isnan(gain.ci).all() and decay_rate(gain).ci is None
+    assert gain.replicates is None and decay_rate(gain).ci is None
+
+
+def test_the_interval_of_one_sequence_is_a_wide_range_over_its_sources_where_all_reach(rng):
+    matrices = [factor * np.eye(1) for factor in rng.uniform(0.7, 1.3, 20)]
+    gain = lag_gain_of_record(ToyRecord(np.array(matrices), 1, {"h": 1}))
+    reached = gain.n == gain.n[0]
+    assert gain.n[0] == 8 and 5 < reached.sum() < 20
+    assert np.isnan(gain.ci[~reached]).all()
+    low, high = gain.samples[:, 0, reached].min(axis=0), gain.samples[:, 0, reached].max(axis=0)
+    np.testing.assert_allclose(gain.ci[reached, 0], low**2 / high, rtol=1e-12)
+    np.testing.assert_allclose(gain.ci[reached, 1], high**2 / low, rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0.0, np.nan])
+def test_the_interval_of_one_sequence_survives_gains_that_vanish_or_are_not_numbers(factor):
+    gain = lag_gain_of_record(ToyRecord(repeated(np.array([[factor]]), 20), 1, {"h": 1}))
+    np.testing.assert_array_equal(gain.ci[3], [factor, factor])
 
 
 def test_the_bootstrap_interval_of_the_rate_holds_the_rate():

@@ -56,13 +56,22 @@ def test_transient_growth_of_few_sequences_is_inconclusive():
     assert rules.transient(gain).level == "inconclusive"
 
 
-@pytest.mark.parametrize("judge", [rules.transient, rules.vanishing])
-def test_many_sources_in_one_sequence_are_one_sample(judge):
-    """They make no interval, and a median of eight random directions is off by a tenth."""
+def test_sources_in_one_sequence_are_one_sample_of_transient_growth():
+    """They make no interval of it, and a median of eight random directions is off by a tenth."""
     gain = lag_gain_of_record(ToyRecord(repeated(NON_NORMAL.copy(), 40), 1, {"h": 2}), max_lag=12)
-    assert gain.n[12] == 8 and np.isnan(gain.ci).all()
-    found = judge(gain)
-    assert found.level == "inconclusive" and "1 samples" in found.evidence
+    found = rules.transient(gain)
+    assert gain.n[12] == 8 and found.level == "inconclusive" and "1 sample" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("rho", "level"), [(0.9, "ok"), (10 ** (-3 / 12), "inconclusive"), (0.5, "warn"), (0.2, "fail")]
+)
+def test_one_sequence_is_judged_at_a_lag_that_eight_sources_reach(rho, level):
+    """G(12) = rho^12, here with a spread of a tenth over the steps."""
+    factors = rho * (1 + 0.1 * np.sin(np.arange(40)))
+    matrices = factors[:, None, None] * np.eye(2)
+    gain = lag_gain_of_record(ToyRecord(matrices, 1, {"h": 2}), max_lag=12)
+    assert gain.n[12] == 8 and rules.vanishing(gain).level == level
 
 
 # ---- the table ----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from diagnostics.quantities.lags import (
     band_of_gains,
     gains_of,
     median_gain,
+    range_over_sources,
     reach,
     resampled_gains,
     rows_by_sequence,
@@ -31,11 +32,12 @@ class LagGain(Quantity):
     """Lag gain.
 
     value: (K+1,), G(0) = 1 to G(K), NaN where no source reaches.  ci: (K+1, 2), bootstrap over
-    sequences, NaN for one sequence.  n: (K+1,), how many (source, sequence) pairs reached the
-    lag.  band: (K+1, 2), the 10 and 90% quantiles over those pairs.  rows: (S,), the source
-    rows; (S, B), with 0 for none, where sequences differ in length.  inject: the state that the
-    cotangent is put on.  samples: (S, B, K+1), the single gains.  replicates: (R, K+1), the
-    bootstrap's gains, None for one sequence.
+    sequences; of one sequence the range over its sources, NaN where not all of them reach.
+    n: (K+1,), how many (source, sequence) pairs reached the lag.  band: (K+1, 2), the 10 and 90%
+    quantiles over those pairs.  rows: (S,), the source rows; (S, B), with 0 for none, where
+    sequences differ in length.  inject: the state that the cotangent is put on.  samples:
+    (S, B, K+1), the single gains.  replicates: (R, K+1), the bootstrap's gains, None for one
+    sequence.
     """
 
     n: NDArray[np.int64]
@@ -72,14 +74,20 @@ def summarise(
     if count >= 2:
         replicates = resampled_gains(samples, reached, resamples(count, seed=seed))
         ci = interval(replicates)
+    elif len(samples) >= 2:
+        ci = range_over_sources(samples[:, 0], reached[:, 0])
     return LagGain(
         value=median_gain(samples, reached),
         ci=ci,
         how=(
             f"a random unit vector on state {inject} at each of {len(rows)} rows in the second "
             "half of a sequence, carried back through the recurrence alone; median over rows and "
-            "sequences of the norm that arrives, all states together; interval: bootstrap over "
-            "sequences"
+            "sequences of the norm that arrives, all states together; interval: "
+            + (
+                "bootstrap over sequences"
+                if count >= 2
+                else "range over those rows, widened by its own ratio"
+            )
         ),
         cost=cost,
         n=np.broadcast_to(reached, samples.shape).sum(axis=(0, 1)),

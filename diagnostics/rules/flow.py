@@ -77,7 +77,10 @@ def transient(gain: LagGain, subject: str = "") -> Verdict:
     )
     if np.isnan(gain.value[gain.n > 0]).any():
         evidence = f"the lag gain is not finite from lag {_first_nonfinite(gain)} on: see R2"
-    return verdict_of("R3", value, ci, _samples(gain, lag), evidence, subject, lag)
+    # Few sources of one sequence reach the lags that the fit needs: they make no interval, and
+    # without one the calibration found verdicts that were not so.
+    n = int(gain.n[lag]) if ci is not None else min(int(gain.n[lag]), 1)
+    return verdict_of("R3", value, ci, n, evidence, subject, lag)
 
 
 def peak_over_fit(gain: Floats, floor: float = 0.0) -> tuple[float, int, float]:
@@ -151,16 +154,7 @@ def needed_lag(gain: LagGain, need_lag: int | None) -> int:
 
 
 def _at(gain: LagGain, lag: int) -> tuple[float, Interval, int]:
-    return float(gain.value[lag]), interval_of(gain.ci[lag]), _samples(gain, lag)
-
-
-def _samples(gain: LagGain, lag: int) -> int:
-    """Count what a judgement at this lag rests on; sources in one sequence are one sample.
-
-    They make no interval, and without one the calibration found verdicts that were not so.
-    """
-    pairs = int(gain.n[lag])
-    return pairs if np.isfinite(gain.ci).any() else min(pairs, 1)
+    return float(gain.value[lag]), interval_of(gain.ci[lag]), int(gain.n[lag])
 
 
 def _left(value: float, ci: Interval, lag: int) -> str:
