@@ -138,8 +138,16 @@ def machine_said(found: Results) -> str:
     unset = f" Found and unset: {around['unset']}." if around["unset"] else ""
     return (
         f"{around['cpu']['brand_raw']}, {around['cpu']['count']} cores, {around['date'][:10]}, "
-        f"commit {around['commit'][:9]}. Peak: {peaks}. {versions}.{unset}"
+        f"{commits_said(found)}. Peak: {peaks}. {versions}.{unset}"
     )
+
+
+def commits_said(found: Results) -> str:
+    """Name the commit that was measured, or each process's where they differ."""
+    commits = {n: around["commit"][:9] for n, around in sorted(found.around.items())}
+    if len(set(commits.values())) == 1:
+        return f"commit {next(iter(commits.values()))}"
+    return "commits " + ", ".join(f"{c} ({threads_said(n)})" for n, c in commits.items())
 
 
 def readme(found: Results) -> str:

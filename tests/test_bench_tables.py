@@ -59,6 +59,15 @@ def found(tmp_path):
     return read
 
 
+def test_processes_that_measured_different_commits_are_named_each():
+    def around(*commits):
+        return results.Results([], {n: {"commit": c} for n, c in enumerate(commits, 1)})
+
+    assert tables.commits_said(around("0123456789ab", "0123456789ab")) == "commit 012345678"
+    said = tables.commits_said(around("aaaaaaaaaa", "bbbbbbbbbb"))
+    assert said == "commits aaaaaaaaa (1 thread), bbbbbbbbb (2 threads)"
+
+
 def test_a_trimmed_run_keeps_medians_and_facts_and_drops_rounds_and_the_host(tmp_path):
     saved = run(training("minirnn", 150.0), training("torch", 100.0))
     before = copy.deepcopy(saved)
