@@ -27,7 +27,7 @@ from diagnostics.quantities.linearisation import blocks_of, linearisation_of_sou
 from diagnostics.quantities.lyapunov import spectrum_of_source
 from diagnostics.quantities.numeric_health import health_of_record
 from diagnostics.quantities.singular_values import bound_of_source, values_of_source
-from diagnostics.quantities.statistics import joint_norm, row_medians
+from diagnostics.quantities.statistics import joint_norm, row_medians, sum_of_squares
 from diagnostics.quantities.timescales import timescales_of_gates, timescales_of_share
 from diagnostics.quantities.watching import parameters_of, sweep_flops
 
@@ -198,8 +198,7 @@ def _gates(kept: Kept, structure: Structure) -> tuple[dict[str, Quantity], dict[
 def _finite_gradients(layer: Any, place: Place) -> bool:
     """Whether the gradients of the parameters are finite: then so is all that they are sums of."""
     grads = [p.grad for p in parameters_of(layer, *place).values()]
-    flat = [np.ravel(g) for g in grads if g is not None]
-    return len(flat) == len(grads) and all(np.isfinite(np.dot(g, g)) for g in flat)
+    return all(g is not None and np.isfinite(sum_of_squares(g)) for g in grads)
 
 
 def _credit(layer: Any, kept: Kept, flops: int) -> Quantity:

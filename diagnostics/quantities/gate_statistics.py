@@ -124,8 +124,7 @@ def _sums(a: Any, activation: str, share: KeptShare) -> Floats:
     for part in blocks_of(rows):
         for sums, each in zip(found, _counted(rows[part], activation), strict=True):
             if pieces is None:
-                # A product with ones takes a third of the time of a sum over the first axis.
-                sums += np.ones(len(each)) @ each.astype(np.float64, copy=False)
+                sums += np.add.reduce(each, axis=0, dtype=np.float64)
             else:
                 np.add.at(sums, pieces[part], each)
     return found

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from diagnostics.quantities.base import Cost, Quantity
 from diagnostics.quantities.local_gradients import local_of_layer
-from diagnostics.quantities.statistics import Floats, blocks_of
+from diagnostics.quantities.statistics import Floats, blocks_of, sum_of_squares
 from diagnostics.quantities.watching import sweep_flops
 
 Arrays = Mapping[str, NDArray[np.floating]]
@@ -152,9 +152,8 @@ def _suspect(a: NDArray[np.floating]) -> bool:
 
     The sum of squares is not finite then.  One quick pass, where nearly always there is nothing.
     """
-    flat = a.ravel()
     with np.errstate(over="ignore", invalid="ignore"):
-        return not np.isfinite(np.dot(flat, flat))
+        return not np.isfinite(sum_of_squares(a))
 
 
 def _share(found: Any, count: Any) -> Floats:

@@ -41,12 +41,22 @@ def _squares(array: NDArray[Any]) -> Floats:
     """Sum of squares over the last axis, in double precision.  (..., H) to (...)."""
     if array.ndim == 1:
         parts = [array[part].astype(np.float64, copy=False) for part in blocks_of(array)]
-        return np.asarray(sum(np.dot(a, a) for a in parts))
+        return np.asarray(sum(sum_of_squares(a) for a in parts))
     found = np.empty(array.shape[:-1])
     for part in blocks_of(array):
         exact = array[part].astype(np.float64, copy=False)
         np.vecdot(exact, exact, out=found[part])
     return found
+
+
+def sum_of_squares(array: NDArray[Any]) -> float:
+    """Sum of squares of all entries, in their own precision.
+
+    Not a product of BLAS: that would wake threads of its own, which take the cores on which a
+    layer's own threads wait for the next step.
+    """
+    flat = array.ravel()
+    return float(np.einsum("i,i->", flat, flat))
 
 
 def _scaled_norm(arrays: list[Floats]) -> Floats:
