@@ -8,9 +8,11 @@ influence map, a run in float64) is `diagnose`'s.
 
 import dataclasses
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diagnostics.measuring import DECOMPOSED, LEVELS
 from diagnostics.monitor.sight import Kept, Place
@@ -105,8 +107,7 @@ def rate_from_the_end(record: Any, seed: int = 0) -> DecayRate:
     rows, batch, hidden = record.states[state].shape
     steps = rows - 1
     ends = np.full(batch, steps) if record.lengths is None else np.asarray(record.lengths)
-    v = np.random.default_rng(seed).standard_normal((batch, hidden))
-    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    v = _unit_vectors(batch, hidden, seed)
     swept = record.pullback(d_state=(v, *(None for _ in range(len(record.states) - 1))))
     arrays = list(swept.carried_grads.values())
     samples = gains_of(joint_norm(arrays), ends, steps - 1)  # (B, T)
@@ -125,6 +126,15 @@ def rate_from_the_end(record: Any, seed: int = 0) -> DecayRate:
         ),
         cost=Cost(sweeps=1, bytes=sum(a.nbytes for a in arrays)),
     )
+
+
+@lru_cache(maxsize=16)
+def _unit_vectors(batch: int, hidden: int, seed: int) -> NDArray[np.float64]:
+    """Draw random unit vectors, (B, H): the same at every measured step."""
+    v = np.random.default_rng(seed).standard_normal((batch, hidden))
+    v /= np.linalg.norm(v, axis=1, keepdims=True)
+    v.flags.writeable = False
+    return v
 
 
 def shortened(value: Any) -> Any:
