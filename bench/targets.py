@@ -153,7 +153,10 @@ def monitor(results: Results) -> Iterator[Row]:
             f"{e['more_ms']:.3g} ms more; any other {e['call_us']:.1f} us)"
         )
         bound = "what looks at every state and gate once, in NumPy; one more sweep; one JSON line"
-        yield Row(label(e), e["threads"], e["averaged"], 1.05, False, shown, bound)
+        where = label(e)
+        if (e.get("levels") or 1) > 1:
+            where += f", {e['levels']} levels, {e['directions']} direction(s)"
+        yield Row(where, e["threads"], e["averaged"], 1.05, False, shown, bound)
 
 
 def tape(results: Results) -> Iterator[Row]:

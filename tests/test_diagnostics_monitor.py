@@ -8,6 +8,7 @@ import pytest
 
 import diagnostics as dg
 import minirnn
+from diagnostics.monitor.alarms import Lookout
 from diagnostics.monitor.sight import MOST
 from tests.monitored import Net, batches, monitored, train
 from tests.test_diagnostics_closed_forms import linear
@@ -377,6 +378,29 @@ def test_a_norm_that_explodes_is_told_of_once_and_where():
     )
     found = [v for v in monitor.report().verdicts if v.rule == "R2"]
     assert len(found) == 1 and found[0].level == "warn" and "times its median" in found[0].evidence
+
+
+def test_a_gradient_that_was_zero_and_then_is_not_is_told_of():
+    net = Net()
+    monitor = dg.Monitor(net, every=100)
+    for n, (x, y, _) in enumerate(batches(14)):
+        net.zero_grad()
+        (float(n >= 12) * minirnn.mse_loss(net(x), y)).backward()
+        monitor.step(1.0, minirnn.clip_grad_norm(net.parameters(), np.inf))
+    broke = monitor.first_break
+    assert (broke.step, broke.what, broke.ratio) == (12, "explosion", float("inf"))
+    assert "inf times its median" in broke.evidence
+
+
+@pytest.mark.parametrize("first", (1e4, 1e-4))
+def test_norms_are_compared_with_those_of_the_last_hundred_steps_alone(first):
+    """So that a start that was louder or quieter neither hides an explosion nor makes one."""
+    lookout = Lookout()
+    assert not any(lookout.look(1.0, first, 0) for _ in range(9))
+    told = [lookout.look(1.0, 1.0, 0) is not None for _ in range(100)]
+    assert not any(told[10:]) and any(told) == (first < 1.0)  # the median is a quiet one until then
+    assert lookout.look(1.0, 900.0, 0) is None
+    assert lookout.look(1.0, 1100.0, 0)[0] == "explosion"
 
 
 def test_a_healthy_run_has_no_first_break():

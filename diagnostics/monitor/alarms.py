@@ -1,5 +1,6 @@
 """Which step of a training run broke first, and where: numbers not finite, a norm that explodes."""
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,26 +35,30 @@ class Lookout:
 
     def __init__(self) -> None:
         self._norms: deque[float] = deque(maxlen=REMEMBERED)
+        self._least = 0.0  # none of them is smaller
 
     def look(
         self, loss: float | None, norm: float | None, nonfinite: int
     ) -> tuple[str, str, float] | None:
         """Return what broke at this step, evidence, and by how much; None if nothing did."""
-        if loss is not None and not np.isfinite(loss):
+        if loss is not None and not math.isfinite(loss):
             return "nonfinite", f"the loss is {loss}", float("inf")
-        if nonfinite or (norm is not None and not np.isfinite(norm)):
+        if nonfinite or (norm is not None and not math.isfinite(norm)):
             evidence = f"{nonfinite or 'some'} entries of the gradient are not finite"
             return "nonfinite", evidence, float("inf")
         if norm is None:
             return None
-        limit = TABLE["R2"].warn
-        found = None
-        # The median is larger than the smallest: it is asked for only where it can matter.
-        if len(self._norms) >= MIN_SAMPLES and norm > limit * min(self._norms):
-            usual = float(np.median(self._norms))
-            if norm > limit * usual:
-                evidence = f"the gradient's norm is {norm:.2g}, {norm / usual:.2g} times its median"
-                found = ("explosion", evidence, norm / usual if usual else float("inf"))
+        limit, found = TABLE["R2"].warn, None
+        # The median is not below the smallest: it is asked for only where it can matter.
+        if norm > limit * self._least and len(self._norms) >= MIN_SAMPLES:
+            self._least = min(self._norms)
+            if norm > limit * self._least:
+                usual = float(np.median(self._norms))
+                if norm > limit * usual:
+                    ratio = norm / usual if usual else float("inf")
+                    evidence = f"the gradient's norm is {norm:.2g}, {ratio:.2g} times its median"
+                    found = ("explosion", evidence, ratio)
+        self._least = min(self._least, norm)
         self._norms.append(norm)
         return found
 

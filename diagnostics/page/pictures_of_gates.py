@@ -21,7 +21,8 @@ from diagnostics.page.picture import (
     total_cost,
 )
 from diagnostics.page.svg import FAIL, INK, MUTED
-from diagnostics.quantities.gate_statistics import ENDS, STUCK, GateStatistics
+from diagnostics.quantities.gate_statistics import STUCK, GateStatistics
+from diagnostics.quantities.gate_sums import ENDS
 from diagnostics.report import Report, Subject
 
 MOST = 3

@@ -14,12 +14,11 @@ import numpy as np
 import minirnn
 from diagnostics.quantities.arguments import check_layer
 from diagnostics.quantities.base import Cost, Quantity
+from diagnostics.quantities.gate_sums import sums_of_gate
 from diagnostics.quantities.kept_share import KeptShare, kept_share
-from diagnostics.quantities.statistics import Floats, blocks_of, interval, resamples
+from diagnostics.quantities.statistics import Floats, interval, resamples
 from diagnostics.quantities.watching import evaluating, record_of, sweep_flops
 
-# Per activation: below this is left-saturated, above that right-saturated.
-ENDS = {"sigmoid": (0.1, 0.9), "tanh": (-0.97, 0.97), "relu": (0.0, np.inf)}
 LEAST_SLOPE = {"sigmoid": 0.05, "tanh": 0.2}  # Kaldi nnet3's limits of the mean derivative
 STUCK = 0.95  # share of the time that a unit spends at one end
 REPLICATES = 200
@@ -78,7 +77,8 @@ def statistics_of_record(record: Any, share: KeptShare, flops: int = 0) -> GateS
     """Measure saturation on a record of `minirnn.watch` (one level, one direction)."""
     structure, keepers = share.structure, share.structure.keepers
     activations = {k: structure.activations[k] for k in structure.gates}
-    sums = {k: _sums(record.gates[k], name, share) for k, name in activations.items()}
+    sums = {k: sums_of_gate(record.gates[k], name, share.piece, len(share.steps))
+            for k, name in activations.items()}  # fmt: skip
     total = max(1, int(share.steps.sum()))
     means = {k: found.sum(axis=1) / total for k, found in sums.items()}  # (4, H)
     poor, at_end = _fractions(means, activations, keepers)
@@ -106,36 +106,6 @@ def statistics_of_record(record: Any, share: KeptShare, flops: int = 0) -> GateS
         worst_end=worst_end,
         n=int(share.steps.sum()),
     )
-
-
-def slope_of(activation: str, a: Any) -> Any:
-    """Return the derivative of an activation from its value."""
-    if activation == "sigmoid":
-        return a * (1 - a)
-    return 1 - a * a if activation == "tanh" else (a > 0) * 1.0
-
-
-def _sums(a: Any, activation: str, share: KeptShare) -> Floats:
-    """Sum left, right, value and slope over the pieces of the batch.  (T, B, H) to (4, N, H)."""
-    inside = share.piece >= 0
-    rows = a.reshape(-1, a.shape[2]) if inside.all() else a[inside]
-    found = np.zeros((4, len(share.steps), a.shape[2]))
-    pieces = None if len(share.steps) == 1 else share.piece[inside]
-    for part in blocks_of(rows):
-        for sums, each in zip(found, _counted(rows[part], activation), strict=True):
-            if pieces is None:
-                sums += np.add.reduce(each, axis=0, dtype=np.float64)
-            else:
-                np.add.at(sums, pieces[part], each)
-    return found
-
-
-def _counted(rows: Any, activation: str) -> tuple[Any, Any, Any, Any]:
-    """Return what is summed at every row of a gate: left, right, value, slope.  rows: (N, H)."""
-    low, high = ENDS[activation]
-    exact = rows.astype(np.float64)
-    left = exact <= low if activation == "relu" else exact < low
-    return left, exact > high, exact, slope_of(activation, exact)
 
 
 def _badness(by: dict[str, Any]) -> Callable[[str], float]:

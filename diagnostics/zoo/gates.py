@@ -16,13 +16,8 @@ import numpy as np
 
 import minirnn
 from diagnostics import rules
-from diagnostics.quantities.gate_statistics import (
-    ENDS,
-    LEAST_SLOPE,
-    STUCK,
-    gate_statistics,
-    slope_of,
-)
+from diagnostics.quantities.gate_statistics import LEAST_SLOPE, STUCK, gate_statistics
+from diagnostics.quantities.gate_sums import ENDS, slope_of
 from diagnostics.quantities.statistics import Floats
 from diagnostics.quantities.timescales import memory_timescales
 from diagnostics.zoo.grid import ALL, INPUTS, UNITS, Grid, Trial, trial_of
