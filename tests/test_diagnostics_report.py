@@ -1,10 +1,15 @@
 """The report as data: lookup, JSON there and back, text, Markdown, files."""
 
 import json
+import math
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import diagnostics
 from diagnostics.numbers import short, spelled, with_interval
@@ -163,6 +168,21 @@ def test_numbers_inside_a_sentence_are_spelled_too():
 def test_rounding_keeps_significant_digits_and_what_is_not_finite():
     rounded = significant(np.array([[123456789.0, 1.23456789e-20], [np.nan, np.inf]]), 4)
     np.testing.assert_array_equal(rounded, [[123500000.0, 1.235e-20], [np.nan, np.inf]])
+
+
+@given(st.lists(st.floats(), max_size=5), st.integers(1, 8))
+def test_a_rounded_number_is_the_nearest_with_so_many_digits_and_is_written_with_them(xs, digits):
+    for x, rounded in zip(xs, significant(np.array(xs), digits).tolist(), strict=True):
+        if not math.isfinite(x) or x == 0:
+            assert repr(rounded) == repr(x)
+            continue
+        exact = Fraction(x)
+        unit = Fraction(10) ** (Decimal(x).adjusted() - digits + 1)
+        nearest = abs(Fraction(rounded) - exact) <= unit / 2 * (1 + Fraction(1, 10**6))
+        largest = math.isinf(float(f"{x:.{digits - 1}e}"))  # rounded up there is none
+        assert (nearest and float(f"{rounded:.{digits - 1}e}") == rounded) or (
+            largest and rounded == x
+        )
 
 
 def test_every_public_name_of_diagnostics_is_there():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from diagnostics.measuring import DECOMPOSED, LEVELS
 from diagnostics.monitor.sight import Kept, Place
-from diagnostics.quantities.base import Cost, Quantity, encode, saved_fields
+from diagnostics.quantities.base import Cost, Quantity, encode, saved_fields, significant
 from diagnostics.quantities.credit import credit_of_record
 from diagnostics.quantities.decay_rate import DecayRate, decay_rate, first_lag, horizon_of, rate_of
 from diagnostics.quantities.equations import Structure, structure_of
@@ -144,12 +144,7 @@ def shortened(value: Any) -> Any:
 
 def _short(value: Any) -> Any:
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        # Formatted all at once: number by number is a fifth of a measured step.
-        short = value.astype(np.float64)
-        there = np.isfinite(short) & (short != 0)  # most shares are 0, which is short
-        text = (f"%.{DIGITS}g " * np.count_nonzero(there)) % tuple(short[there].tolist())
-        short[there] = np.array(text.split(), np.float64)
-        return short
+        return significant(value, DIGITS)
     if isinstance(value, float):
         return float(f"%.{DIGITS}g" % value)
     if isinstance(value, list | tuple):

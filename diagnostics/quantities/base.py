@@ -47,6 +47,7 @@ class Quantity:
     cost: Cost = field(default_factory=Cost)
 
 
+_TENS = np.array([float(f"1e{power}") for power in range(23)])  # exact in double precision
 UNSAVED = {"unsaved": True}  # metadata of a field that JSON leaves out: large arrays
 
 
@@ -99,6 +100,19 @@ def _si(number: float) -> str:
 
 
 def significant(values: np.ndarray, digits: int = 6) -> np.ndarray:
-    """Round to so many significant digits, to keep files small; not finite stays as it is."""
-    flat = [float(f"{value:.{digits - 1}e}") for value in np.ravel(values)]
-    return np.asarray(flat, dtype=np.float64).reshape(np.shape(values))
+    """Round to so many significant digits, to keep files small; not finite stays as it is.
+
+    Each is the double nearest to its decimal, which is what makes it short when written: a whole
+    number times or over a power of ten that a double holds exactly (Clinger 1990).
+    """
+    x = np.ravel(values).astype(np.float64, copy=False)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        places = digits - 1 - np.floor(np.log10(np.abs(x)))  # after the point
+        exact = np.abs(places) < len(_TENS)  # not so for 0, NaN and infinities
+        shift = np.where(exact, places, 0).astype(np.int64)
+        up, down = _TENS[np.maximum(shift, 0)], _TENS[np.maximum(-shift, 0)]
+        found = np.where(exact, np.rint(x * up / down) * down / up, x)
+    for place in np.flatnonzero(~exact & np.isfinite(x) & (x != 0)):
+        short = float(f"{x[place]:.{digits - 1}e}")
+        found[place] = short if math.isfinite(short) else x[place]  # next to the largest double
+    return found.reshape(np.shape(values))
