@@ -11,7 +11,7 @@ OLDER := NUMBA_CPU_NAME=nehalem NUMBA_CPU_FEATURES=+sse,+sse2,+sse3,+ssse3,+sse4
 export MINIRNN_CACHE_DIR ?= $(CURDIR)/$(VENV)/kernels
 
 .DEFAULT_GOAL := help
-.PHONY: help report gallery test nojit lint conformance browser bench bench-quick clean
+.PHONY: help report gallery test test-alone nojit lint conformance browser bench bench-quick clean
 
 help:
 	@echo "make report       train six small models on real text, write report.html (TEXT=path for a text of yours)"
@@ -50,6 +50,10 @@ gallery: $(VENV)/.stamp
 test: $(VENV)/.stamp
 	$(PY) -m pytest $(ARGS)
 
+# In an environment of its own, whatever has been added to this one for comparisons.
+test-alone:
+	@$(MAKE) VENV=$(VENV)/alone test
+
 nojit: $(VENV)/.stamp
 	NUMBA_DISABLE_JIT=1 $(PY) -m pytest $(ARGS)
 
@@ -62,21 +66,27 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-$(VENV)/.interop: $(VENV)/.stamp
+# After PyTorch, so that two installations never write at once.
+$(VENV)/.interop: $(VENV)/.torch
 	@$(PIP) -e '.[interop]'
 	@touch $@
 
-# PyTorch beside everything that has a twin there; then one process per vector width: 4, 8 and 16
-# lanes of float32. Diagnostics, which see arrays only, run at one width. pytest answers 5 where
+# Every part may run beside the others (make -j2 conformance): PyTorch beside everything that has a
+# twin there; one process per vector width, 4, 8 and 16 lanes of float32, of which diagnostics, which
+# see arrays only, need one; a processor without AVX and fused multiply-add. pytest answers 5 where
 # ARGS picks no test of a run.
-conformance: $(VENV)/.torch $(VENV)/.interop
-	MINIRNN_CONFORMANCE=1 $(PY) -m pytest -m torch $(ARGS) || [ $$? -eq 5 ]
-	@for bits in 128 256 512; do \
-	    echo "conformance with vectors of $$bits bits"; \
-	    MINIRNN_CONFORMANCE=1 MINIRNN_VECTOR_BITS=$$bits $(PY) -m pytest tests/conformance \
-	        $$([ $$bits -eq 512 ] || echo --ignore=tests/conformance/test_diagnostics.py) $(ARGS) || [ $$? -eq 5 ] || exit 1; \
-	done
+WIDTHS := conformance-512 conformance-256 conformance-128
+.PHONY: conformance-torch conformance-older $(WIDTHS)
+conformance: conformance-torch $(WIDTHS) conformance-older
 
+conformance-torch: $(VENV)/.torch $(VENV)/.interop
+	MINIRNN_CONFORMANCE=1 $(PY) -m pytest -m torch $(ARGS) || [ $$? -eq 5 ]
+
+$(WIDTHS): conformance-%: $(VENV)/.torch $(VENV)/.interop
+	MINIRNN_CONFORMANCE=1 MINIRNN_VECTOR_BITS=$* $(PY) -m pytest tests/conformance \
+	    $(if $(filter 512,$*),,--ignore=tests/conformance/test_diagnostics.py) $(ARGS) || [ $$? -eq 5 ]
+
+conformance-older: $(VENV)/.torch $(VENV)/.interop
 	@if [ "$$(uname -m)" = x86_64 ]; then \
 	    echo "an older processor: no AVX, no fused multiply-add"; \
 	    $(OLDER) $(PY) -m pytest tests/conformance/test_naive_loops.py tests/conformance/test_vector_functions.py \

@@ -228,6 +228,15 @@ def parts_rows(found: Results) -> str:
     return table(["cell", "threads", "whole, ms", "parts, ms (GF/s)"], rows)
 
 
+def report_rows(found: Results) -> str:
+    """Return what a diagnosis on each level and its page take."""
+    rows = [
+        [e["library"], label(e), str(e["threads"]), time_of(e), f"{e['in_steps']:.3g}"]
+        for e in found.select("report")
+    ]
+    return table(["what", "cell", "threads", "minirnn", "training steps"], rows)
+
+
 def machine_rows(found: Results) -> str:
     """Return the machine's limits."""
     rows = [
@@ -273,6 +282,7 @@ def everything(found: Results) -> str:
         (f"## Every cell per flop beside the LSTM ({TWO_STAGE}, mgu and {USERS} also at "
          f"{ACCEPTANCE.label})", cell_rows(found)),
         ("## Parts of minirnn's training steps", parts_rows(found)),
+        ("## Reports: `diagnose` by level, and the page", report_rows(found)),
         ("## Growth with T, B and H", plots.said()),
         ("## Fresh processes", start_rows(found)),
         ("## The machine", machine_rows(found) + "\n\n" + surroundings_said(found)),

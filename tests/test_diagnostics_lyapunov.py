@@ -15,7 +15,11 @@ import minirnn
 from diagnostics import rules
 from diagnostics.gallery import near_and_far
 from diagnostics.quantities import jacobian_source
+from diagnostics.quantities.linearisation import transient_growth
+from diagnostics.quantities.self_checks import checks_of_twin
+from diagnostics.quantities.singular_values import bound_of_source, values_of_source
 from diagnostics.quantities.statistics import student_quantile
+from diagnostics.quantities.twin import twin_of
 from minirnn.layers.reference import use_reference
 from tests.test_diagnostics_closed_forms import linear, logistic, network
 from tests.toy_record import orthogonal, repeated
@@ -372,7 +376,7 @@ def test_the_bounds_of_the_notes_are_never_violated(seed, name):
     finite = np.isfinite(found.value)
     assert (found.value <= found.bound + 1e-9)[finite].all()
     assert (found.bound <= found.weight_bound + 1e-9).all()
-    assert (found.smallest <= found.value + 1e-9).all()
+    assert not (found.smallest > found.value + 1e-9).any()  # NaN where rounding hides it
     # Hochreiter and Schmidhuber's bound is on single entries of the product.
     product = np.eye(4)
     for k, jacobian in enumerate(jacobians[::-1], 1):
@@ -384,6 +388,69 @@ def test_the_bounds_are_tight_for_an_orthogonal_matrix_and_linear_units(rng):
     found = dg.product_bound(network(linear, 4, weight_hh=orthogonal(4, rng)), np.zeros((50, 1, 1)))
     for line in (found.value, found.bound, found.weight_bound, found.smallest):
         np.testing.assert_allclose(line, 0.0, atol=1e-10)
+
+
+def test_the_smallest_gain_is_known_beyond_the_digits_of_the_product(rng):
+    """0.2^k beside 1: from step 23 on less than rounding of the largest."""
+    basis = orthogonal(3, rng)
+    found = dg.product_bound(repeated(basis @ np.diag([1.0, 0.5, 0.2]) @ basis.T, 200))
+    lags = np.arange(201)
+    np.testing.assert_allclose(found.smallest, np.log(0.2) * lags, rtol=1e-12)
+    np.testing.assert_allclose(found.value, 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("least", "dtype", "expected"),
+    [(0.0, np.float64, -np.inf), (1e-17, np.float64, np.nan), (1e-7, np.float32, np.nan),
+     (1e-7, np.float64, 2 * np.log(0.5) + np.log(1e-7))],
+)  # fmt: skip
+def test_the_smallest_gain_is_told_as_far_as_rounding_lets_it_be_known(least, dtype, expected):
+    """Of a step that is singular, or nearly so, between others that are not."""
+    jacobians = repeated(np.diag([1.0, 0.5]), 5).astype(dtype)
+    jacobians[2] = np.diag([1.0, least])
+    found = dg.product_bound(jacobians).smallest
+    np.testing.assert_allclose(found[:3], np.log(0.5) * np.arange(3), rtol=1e-12)
+    after = np.log(0.5) * np.arange(3)
+    np.testing.assert_allclose(found[3:], expected + after, rtol=1e-6)
+
+
+@given(st.integers(0, 2**32), st.sampled_from([0.3, 0.9, 1.0, 1.02, 1.5]), st.integers(1, 12))
+def test_transient_growth_is_the_largest_norm_of_all_powers(seed, size, units):
+    matrix = np.random.default_rng(seed).normal(size=(units, units)) * size / np.sqrt(units)
+    norms = [np.linalg.norm(np.linalg.matrix_power(matrix, k), 2) for k in range(101)]
+    norm, step = transient_growth(matrix)
+    # Powers are rounded in another order.
+    assert norm == pytest.approx(max(norms), rel=1e-9)
+    assert norms[step] == pytest.approx(max(norms), rel=1e-9)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+def test_transient_growth_of_a_turning_that_grows_is_the_last_power(angle):
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    assert transient_growth(1.01 * turn) == (pytest.approx(1.01**100, rel=1e-12), 100)
+    assert transient_growth(1e10 * turn) == (np.inf, 31)
+    assert transient_growth(1e3 * turn) == (pytest.approx(1e300, rel=1e-12), 100)
+
+
+def test_a_decomposition_of_some_sequences_is_that_of_the_same_batch_alone(rng):
+    layer = minirnn.Recurrent("lstm", 3, 4, dtype="float64", seed=0)
+    x, lengths = rng.normal(size=(9, 5, 3)), [9, 4, 7, 9, 1]
+    with minirnn.no_grad(), minirnn.watch(layer) as seen:
+        layer(x, lengths=lengths)
+    few = jacobian_source.source_of_record("test", seen[0, 0]).of_sequences(2)
+    given = jacobian_source.source_of_arrays("test", *_arrays(layer, x, lengths)).of_sequences(2)
+    for made in (few, given):
+        found = values_of_source(made, 4)
+        assert found.sigma.shape == (4, 2, 8) and found.n == 7 - 1
+        alone = dg.singular_values(layer, x[:, :2], steps=4, lengths=lengths[:2])
+        np.testing.assert_allclose(found.sigma, alone.sigma, rtol=1e-12)
+        bounds = bound_of_source(made), dg.product_bound(layer, x[:, :2], lengths=lengths[:2])
+        np.testing.assert_allclose(bounds[0].value, bounds[1].value, rtol=1e-9)
+
+
+def _arrays(layer, x, lengths):
+    found = dg.step_jacobians(layer, x, lengths=lengths)
+    return found.value, found.valid
 
 
 def test_a_cell_with_gates_has_no_bound_by_its_weights_alone(rng):
@@ -458,3 +525,13 @@ def test_wrong_arguments_say_what_is_wrong(arguments, error, words):
 def test_students_quantile_is_that_of_the_tables(freedom, quantile):
     # The expansion's error at 3 degrees of freedom.
     assert student_quantile(freedom) == pytest.approx(quantile, rel=2e-3)
+
+
+def test_a_sum_of_exponents_that_is_exact_counts_as_a_check(rng):
+    """A residual of 0 is a check that holds, not one that is missing."""
+    layer = minirnn.RNN(2, 2, dtype="float64", seed=0)
+    found = dg.lyapunov_spectrum(repeated(np.diag([2.0, 0.5]), 20))
+    assert found.residual == 0.0
+    twin = twin_of(layer, rng.normal(size=(5, 3, 2)))
+    checks = checks_of_twin(twin, None, [], [found], 0)
+    assert checks.residuals["(c) sum of the exponents"] == 0.0

@@ -10,7 +10,7 @@ import pytest
 
 import diagnostics as dg
 from diagnostics import rules
-from diagnostics.quantities import credit, gate_statistics, timescales
+from diagnostics.quantities import credit, gate_statistics, gate_sums, timescales
 from diagnostics.rules import flow, verdict
 from diagnostics.rules.table import MIN_SAMPLES, TABLE
 from minirnn.layers.reference import use_reference
@@ -47,8 +47,8 @@ def test_what_units_rows_and_samples_are_counted_by_is_as_specified():
     assert MIN_SAMPLES == 8
     assert verdict.MARGIN == 1.5
     assert gate_statistics.LEAST_SLOPE == {"sigmoid": 0.05, "tanh": 0.2}  # Kaldi nnet3
-    assert gate_statistics.ENDS["sigmoid"] == (0.1, 0.9)  # Karpathy, Johnson and Li
-    assert gate_statistics.ENDS["tanh"] == (-0.97, 0.97)
+    assert gate_sums.ENDS["sigmoid"] == (0.1, 0.9)  # Karpathy, Johnson and Li
+    assert gate_sums.ENDS["tanh"] == (-0.97, 0.97)
     assert gate_statistics.STUCK == 0.95
     assert timescales.PERCENTILE == 95
     assert (flow.COHERENT, flow.REACHING, credit.SHARE) == (0.05, 0.1, 0.9)

@@ -101,6 +101,54 @@ def test_jacobians_of_random_cells_are_what_backward_passes_give(program):
     np.testing.assert_allclose(seen.step_jacobians()[:, 0], expected, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("made", CELLS, ids=title)
+@pytest.mark.parametrize("lengths", [None, (3, 0, 1)], ids=["full", "lengths"])
+def test_the_mean_of_all_jacobians_is_that_of_those_written_down(made, lengths, rng):
+    layer = build(made, num_layers=2)
+    x, states = rng.normal(size=(STEPS, 3, INPUTS)), states_of(layer, rng, 3)
+    seen = record(layer, x, states, lengths, start=2)
+    alive = np.arange(STEPS)[:, None] < (np.full(3, STEPS) if lengths is None else lengths)
+    expected = seen.step_jacobians()[alive].mean(axis=0)
+    np.testing.assert_allclose(seen.mean_jacobian(), expected, rtol=1e-12, atol=1e-14)
+
+
+@given(programs())
+def test_the_mean_jacobian_of_random_cells_is_that_of_those_written_down(program):
+    rng = np.random.default_rng(6)
+    layer = build(program.cell())
+    x, states = rng.normal(size=(STEPS, 2, INPUTS)), states_of(layer, rng, 2)
+    seen = record(layer, x, states)
+    expected = seen.step_jacobians().mean(axis=(0, 1))
+    np.testing.assert_allclose(seen.mean_jacobian(), expected, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru_before"])
+def test_a_mean_is_the_same_however_many_rows_are_worked_on_at_a_time(name, monkeypatch, rng):
+    layer = build(name)
+    seen = record(layer, rng.normal(size=(7, 3, INPUTS)), states_of(layer, rng, 3))
+    whole = seen.mean_jacobian()
+    monkeypatch.setattr(jacobians, "_WORKING", 4 * UNITS**2 * 8)
+    np.testing.assert_allclose(seen.mean_jacobian(), whole, rtol=1e-12, atol=1e-15)
+
+
+def test_there_is_no_mean_of_no_steps(rng):
+    layer = build("lstm")
+    seen = record(layer, rng.normal(size=(2, 1, INPUTS)), states_of(layer, rng, 1), (0,))
+    assert np.isnan(seen.mean_jacobian()).all()
+
+
+def test_some_sequences_may_be_asked_for(rng):
+    layer, x = build("gru"), rng.normal(size=(4, 3, INPUTS))
+    seen = record(layer, x, states_of(layer, rng, 3), (4, 2, 3))
+    every = seen.step_jacobians()
+    np.testing.assert_array_equal(seen.step_jacobians(2, [2, 0]), every[:2, [2, 0]])
+    np.testing.assert_array_equal(seen.step_jacobians(sequences=1), every[:, :1])
+    with pytest.raises(ValueError, match=r"sequences must lie in 0 to B=3, got 4"):
+        seen.step_jacobians(sequences=4)
+    with pytest.raises(ValueError, match=r"sequences must hold indices in 0 to 2, got 3 to 3"):
+        seen.step_jacobians(sequences=[3])
+
+
 def by_differences(layer, x_t, state, eps=1e-5):
     """Central differences of one step: every perturbed state is a sequence of one batch."""
     names, size = layer.cell.state, len(layer.cell.state) * UNITS

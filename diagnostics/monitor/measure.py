@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diagnostics.measuring import DECOMPOSED, LEVELS
+from diagnostics.measuring import DECOMPOSED, LEVELS, SEQUENCES
 from diagnostics.monitor.sight import Kept, Place
 from diagnostics.quantities.base import Cost, Quantity, encode, saved_fields, significant
 from diagnostics.quantities.credit import credit_of_record
@@ -173,8 +173,9 @@ def _forward(
     }
     if effort.reaches("full"):
         weight = parameters_of(layer, *place)["weight_hh"].numpy()
-        found["singular_values"] = values_of_source(source, DECOMPOSED)
-        found["product_bound"] = bound_of_source(source, weight, DECOMPOSED)
+        few = source.of_sequences(SEQUENCES)
+        found["singular_values"] = values_of_source(few, DECOMPOSED)
+        found["product_bound"] = bound_of_source(few, weight, DECOMPOSED)
         exponents = min(EXPONENTS, source.size)
         found["lyapunov"] = spectrum_of_source(source, exponents, seed=effort.seed)
     return found

@@ -53,7 +53,7 @@ def _at_point(twin: Twin, v: Any, rng: Any, rounding: float) -> Iterator[Found]:
     weights, grads = _values(twin), _gradients(twin, v)
     direction = _direction(weights, grads, rng)
     slope = _along(direction, grads)
-    rate, error = _rate(_exact(twin), v, weights, direction)
+    rate, error = _rate(_exact(twin), v, weights, direction, slope, rounding)
     size = max(abs(rate), abs(slope))
     if not error < BLURRED * size:
         return
@@ -65,8 +65,13 @@ def _at_point(twin: Twin, v: Any, rng: Any, rounding: float) -> Iterator[Found]:
     yield residual, allowed
 
 
-def _rate(exact: Twin, v: Any, weights: Arrays, direction: Arrays) -> tuple[float, float]:
-    """Return the loss's slope along a direction, and an error bar, at the best of some steps."""
+def _rate(
+    exact: Twin, v: Any, weights: Arrays, direction: Arrays, slope: float, rounding: float
+) -> tuple[float, float]:
+    """Return the loss's slope along a direction, and an error bar, at the best of some steps.
+
+    slope: what it is to be, known to a relative `rounding`: no better than that is asked for.
+    """
     start, _ = _loss(exact, v, weights, direction, 0.0)
     best = (float("nan"), float("inf"))
     for step in STEP / 8.0 ** np.arange(STEPS):
@@ -82,7 +87,8 @@ def _rate(exact: Twin, v: Any, weights: Arrays, direction: Arrays) -> tuple[floa
         noise = 32 * EPS * max(sizes) / step
         error = spread + noise + 100 * EPS ** (2 / 3) * abs(rate)
         best = min(best, (rate, error), key=lambda pair: pair[1])
-        if spread < noise or not np.isfinite(error):
+        enough = error < rounding / 8 * max(abs(rate), abs(slope))
+        if spread < noise or enough or not np.isfinite(error):
             break
     return best
 

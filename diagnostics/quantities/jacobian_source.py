@@ -23,8 +23,10 @@ Piece = tuple[Floats, NDArray[np.bool_]]
 class Source:
     """A sequence of Jacobians that can be walked through more than once.
 
-    steps T, batch B, size S; eps: rounding of the dtype that they were computed in.  ``pieces()``
-    yields (K, B, S, S) in float64 and (K, B), whether the step belongs to its sequence.
+    steps T, batch B, size S; eps: rounding of the dtype that they were computed in.
+    ``pieces(chosen)`` yields those of some steps (all by default), a few at a time: (K, B, S, S) in
+    float64 and (K, B), whether the step belongs to its sequence.  ``mean()`` is the mean over all
+    steps of all sequences, (S, S) in float64.  ``of_sequences(n)`` has the first so many alone.
     """
 
     steps: int
@@ -32,7 +34,9 @@ class Source:
     size: int
     eps: float
     cost: Cost
-    pieces: Callable[[], Iterator[Piece]]
+    pieces: Callable[..., Iterator[Piece]]
+    mean: Callable[[], Floats]
+    of_sequences: Callable[[int], "Source"]
 
 
 def source_of(
@@ -52,25 +56,40 @@ def source_of(
     return source_of_arrays(place, np.asarray(given))
 
 
-def source_of_record(place: str, record: Any, flops: int = 0) -> Source:
-    """Make a source of a record of `minirnn.watch` (one level, one direction)."""
+def source_of_record(
+    place: str, record: Any, flops: int = 0, sequences: int | None = None
+) -> Source:
+    """Make a source of a record of `minirnn.watch` (one level, one direction).
+
+    sequences: the first so many of the batch, default all.
+    """
     states = record.states
     rows, batch, hidden = next(iter(states.values())).shape
     dtype = next(iter(states.values())).dtype
     steps, size = rows - 1, hidden * len(states)
+    batch = batch if sequences is None else min(batch, sequences)
     _check(place, steps, batch)
     alive = np.ones((steps, batch), bool)
     if record.lengths is not None:
-        alive = np.arange(steps)[:, None] < np.asarray(record.lengths)
-    width = max(1, PIECE // max(1, batch * size * size * 8))
+        alive = np.arange(steps)[:, None] < np.asarray(record.lengths)[:batch]
 
-    def pieces() -> Iterator[Piece]:
-        for first in range(0, steps, width):
-            chosen = slice(first, first + width)
-            yield record.step_jacobians(chosen).astype(np.float64), alive[chosen]
+    def pieces(chosen: Any = None) -> Iterator[Piece]:
+        for part in _parts(steps if chosen is None else chosen, batch, size):
+            yield record.step_jacobians(part, batch).astype(np.float64), alive[part]
 
     cost = Cost(sweeps=1, flops=flops, bytes=steps * batch * size * size * dtype.itemsize)
-    return Source(steps, batch, size, float(np.finfo(dtype).eps), cost, pieces)
+    return Source(
+        steps, batch, size, float(np.finfo(dtype).eps), cost, pieces, record.mean_jacobian,
+        lambda count: source_of_record(place, record, flops, count),
+    )  # fmt: skip
+
+
+def _parts(chosen: Any, batch: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """Cut steps, or all of so many, into parts whose Jacobians fit the cache."""
+    steps = np.arange(chosen) if isinstance(chosen, int) else np.asarray(chosen, np.int64)
+    width = max(1, PIECE // max(1, batch * size * size * 8))
+    for first in range(0, len(steps), width):
+        yield steps[first : first + width]
 
 
 def source_of_arrays(place: str, jacobians: Any, valid: Any = None) -> Source:
@@ -87,15 +106,22 @@ def source_of_arrays(place: str, jacobians: Any, valid: Any = None) -> Source:
     steps, batch, size = array.shape[:3]
     _check(place, steps, batch)
     alive = np.ones((steps, batch), bool) if valid is None else np.asarray(valid)
-    width = max(1, PIECE // (batch * size * size * 8))
     eps = np.finfo(array.dtype if array.dtype.kind == "f" else np.float64).eps
 
-    def pieces() -> Iterator[Piece]:
-        for first in range(0, steps, width):
-            chosen = slice(first, first + width)
-            yield array[chosen].astype(np.float64), alive[chosen]
+    def pieces(chosen: Any = None) -> Iterator[Piece]:
+        for part in _parts(steps if chosen is None else chosen, batch, size):
+            yield array[part].astype(np.float64), alive[part]
 
-    return Source(steps, batch, size, float(eps), Cost(bytes=array.nbytes), pieces)
+    def mean() -> Floats:
+        total: Floats = np.zeros((size, size))
+        for jacobians, there in pieces():
+            total += jacobians[there].sum(axis=0)
+        return total / max(1, int(np.count_nonzero(alive)))
+
+    return Source(
+        steps, batch, size, float(eps), Cost(bytes=array.nbytes), pieces, mean,
+        lambda count: source_of_arrays(place, array[:, :count], alive[:, :count]),
+    )  # fmt: skip
 
 
 def _check(place: str, steps: int, batch: int) -> None:

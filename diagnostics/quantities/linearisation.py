@@ -14,6 +14,8 @@ from diagnostics.quantities.jacobian_source import Source, source_of
 from diagnostics.quantities.statistics import Floats
 from diagnostics.quantities.watching import parameters_of
 
+WAITING = 16  # powers of a matrix that are held until it is known which of them matter
+
 
 @dataclass(frozen=True, kw_only=True)
 class Linearisation(Quantity):
@@ -59,27 +61,25 @@ def linearisation(
 
 def linearisation_of_source(source: Source, blocks: dict[str, Floats]) -> Linearisation:
     """Measure the mean of Jacobians that come in pieces.  blocks[k]: (H, H)."""
-    total, count = np.zeros((source.size, source.size)), 0
-    for jacobians, alive in source.pieces():
-        total += jacobians[alive].sum(axis=0)
-        count += int(alive.sum())
-    mean = total / max(count, 1)
+    mean = source.mean()
     values = eigenvalues(mean)
     peak, step = transient_growth(mean)
+    of_blocks = {k: eigenvalues(block) for k, block in blocks.items()}
     return Linearisation(
         value=float(np.hypot(*values[0])),
         how=(
-            f"eigenvalues of the mean over {count} exact step Jacobians of the full state; "
-            "departure from normality by Henrici's number; norms of its powers up to 100"
+            f"eigenvalues of the mean over {source.steps} exact step Jacobians of the full state, "
+            f"of {source.batch} sequence(s); departure from normality by Henrici's number; norms "
+            "of its powers up to 100"
         ),
         cost=source.cost,
         eigenvalues=values,
-        henrici=henrici(mean),
+        henrici=_henrici(mean, values),
         peak=peak,
         peak_step=step,
-        weights={k: eigenvalues(block) for k, block in blocks.items()},
-        weight_radius={k: float(np.hypot(*eigenvalues(b)[0])) for k, b in blocks.items()},
-        weight_henrici={k: henrici(block) for k, block in blocks.items()},
+        weights=of_blocks,
+        weight_radius={k: float(np.hypot(*found[0])) for k, found in of_blocks.items()},
+        weight_henrici={k: _henrici(blocks[k], found) for k, found in of_blocks.items()},
     )
 
 
@@ -102,21 +102,50 @@ def eigenvalues(matrix: Floats) -> Floats:
 
 def henrici(matrix: Floats) -> float:
     """Return sqrt(||A||_F^2 - sum |lambda|^2) / ||A||_F: 0 for a normal matrix, 1 for nilpotent."""
+    return _henrici(matrix, eigenvalues(matrix))
+
+
+def _henrici(matrix: Floats, values: Floats) -> float:
     whole = float((matrix**2).sum())
     if not whole > 0:
         return 0.0 if whole == 0 else float("nan")
-    rest = whole - float((eigenvalues(matrix) ** 2).sum())
-    return float(np.sqrt(max(rest, 0.0) / whole))
+    return float(np.sqrt(max(whole - float((values**2).sum()), 0.0) / whole))
 
 
 def transient_growth(matrix: Floats, steps: int = 100) -> tuple[float, int]:
-    """Return the largest norm among the powers 0 to `steps` of a matrix, and that power."""
-    power, norms = np.eye(len(matrix)), [1.0]
-    for _ in range(steps):
-        power = power @ matrix
-        if not np.isfinite(power).all():
-            norms.append(float("inf"))
-            break
-        norms.append(float(np.linalg.norm(power, 2)))
-    best = int(np.argmax(norms))
-    return norms[best], best
+    """Return the largest norm among the powers 0 to `steps` of a matrix, and that power.
+
+    Only of powers that may have it the norm is computed: Frobenius' is an upper bound, the growth
+    of a single vector a lower one.
+    """
+    power = np.eye(len(matrix))
+    vector = np.ones(len(matrix)) / np.sqrt(len(matrix))
+    found, least = [(1.0, 0)], 1.0
+    waiting: list[tuple[float, int, Floats]] = []
+    for step in range(1, steps + 1):
+        with np.errstate(over="ignore", invalid="ignore"):
+            power = power @ matrix
+        scale = float(np.abs(power).max())
+        if not np.isfinite(scale):
+            return float("inf"), step
+        unit = power / (scale or 1.0)  # squares of which do not leave the range
+        bound = scale * float(np.linalg.norm(unit))
+        if bound <= 1:
+            break  # every later power is a product of this one and some before
+        if bound >= least:
+            waiting.append((bound, step, power))
+            grown = unit @ vector
+            least = max(least, scale * float(np.linalg.norm(grown)))
+            vector = unit.T @ grown
+            vector /= np.linalg.norm(vector) or 1.0
+            waiting = [w for w in waiting if w[0] >= least]
+        if len(waiting) > WAITING or step == steps:
+            found += _norms(waiting)
+            least, waiting = max(found)[0], []
+    found += _norms(waiting)
+    best = max(norm for norm, _ in found)
+    return best, min(step for norm, step in found if norm == best)
+
+
+def _norms(waiting: list[tuple[float, int, Floats]]) -> list[tuple[float, int]]:
+    return [(float(np.linalg.norm(power, 2)), step) for _, step, power in waiting]

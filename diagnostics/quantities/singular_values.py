@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diagnostics.quantities.base import UNSAVED, Quantity
-from diagnostics.quantities.jacobian_source import Piece, Source, source_of
+from diagnostics.quantities.jacobian_source import Source, source_of
 from diagnostics.quantities.statistics import Floats, medians
 from diagnostics.quantities.watching import parameters_of
+
+LEAST_KNOWN = 0.1  # relative: a smallest gain of which rounding may change more is not told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class ProductBound(Quantity):
     (one state, one product), else None.  entry_bound: (K+1,), for such cells the bound of
     Hochreiter and Schmidhuber 1997 on a single entry of the product, ln S + k ln ||W||_A + the
     sum of ln ||D_s||, with the largest sum over a row for ||W||_A.  smallest: (K+1,), ln of the
-    smallest gain.
+    smallest gain: -inf from a singular Jacobian on, NaN from one on that is so to rounding.
     """
 
     bound: Floats
@@ -83,10 +85,9 @@ def values_of_source(source: Source, steps: int | None = None) -> SingularValues
     sigma = np.full((len(chosen), source.batch, source.size), np.nan)
     valid = np.zeros(sigma.shape[:2], bool)
     first = 0
-    for jacobians, alive in source.pieces():
-        here = (chosen >= first) & (chosen < first + len(jacobians))
-        rows = chosen[here] - first
-        sigma[here], valid[here] = _sigma(jacobians[rows]), alive[rows]
+    for jacobians, alive in source.pieces(chosen):
+        part = slice(first, first + len(jacobians))
+        sigma[part], valid[part] = _sigma(jacobians), alive
         first += len(jacobians)
     sigma[~valid] = np.nan
     value, ci = medians(sigma[..., 0], valid)
@@ -135,25 +136,18 @@ def product_bound(
 def bound_of_source(source: Source, weight: Any = None, most: int | None = None) -> ProductBound:
     """Measure the products of Jacobians that come in pieces; of the last `most` steps, if given."""
     first = 0 if most is None else max(0, source.steps - most)
-    pieces = _from(source, first)
-    steps = np.concatenate([jacobians for jacobians, _ in pieces])[::-1]
-    alive = np.concatenate([there for _, there in pieces])[::-1]
-    largest, smallest = _products(steps)
-    logs = [_by_lag(largest, alive), _by_lag(smallest, alive)]
-    with np.errstate(divide="ignore"):
-        factors = np.log(_sigma(steps)[..., 0])
-    logs.append(_by_lag(_summed(factors), alive))
     matrix = None if weight is None else np.asarray(weight, np.float64)
-    scale = None if matrix is None else diagonal_factors(steps, matrix, source.eps)
+    walk = _walk_back(source, range(source.steps - 1, first - 1, -1), matrix)
+    logs = [_by_lag(gain, walk.alive) for gain in (walk.largest, walk.smallest)]
+    logs.append(_by_lag(_summed(walk.factors), walk.alive))
     bounds: list[Floats | None] = [None, None]
-    if scale is not None and matrix is not None:
+    if walk.slopes is not None and matrix is not None:
+        sizes = [np.linalg.norm(matrix, 2), np.abs(matrix).sum(axis=1).max()]
         with np.errstate(divide="ignore"):
-            slopes = np.log(np.abs(scale).max(axis=-1))
-            sizes = [np.linalg.norm(matrix, 2), np.abs(matrix).sum(axis=1).max()]
-            norms = [np.where(alive, slopes + np.log(size), 0.0) for size in sizes]
+            norms = [np.where(walk.alive, walk.slopes + np.log(size), 0.0) for size in sizes]
         starts = (0.0, np.log(source.size))
         bounds = [
-            medians(*_by_lag(_summed(each) + start, alive))[0]
+            medians(*_by_lag(_summed(each) + start, walk.alive))[0]
             for each, start in zip(norms, starts, strict=True)
         ]
     value, ci = medians(*logs[0])
@@ -173,30 +167,102 @@ def bound_of_source(source: Source, weight: Any = None, most: int | None = None)
     )
 
 
-def diagonal_factors(jacobians: Floats, weight: Floats, eps: float) -> Floats | None:
-    """Return D (..., S) with J = diag(D) W, or None where a Jacobian is not of this form.
+@dataclass(frozen=True)
+class _Walk:
+    """Logarithms from the last of K steps back to the first.
 
-    jacobians: (..., S, S), weight: (S, S).
+    largest, smallest: (K+1, B), gains of the product of the last k Jacobians.  factors: (K, B), the
+    largest gain of each.  slopes: (K, B), the largest entry of D where every J is diag(D) W, else
+    None.  alive: (K, B).
     """
-    if weight.shape != jacobians.shape[-2:]:
-        return None
-    weight = weight.astype(np.float64)
-    rows = (weight**2).sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        factors = np.where(rows > 0, (jacobians * weight).sum(axis=-1) / rows, 0.0)
-    rest = jacobians - factors[..., None] * weight
+
+    largest: Floats
+    smallest: Floats
+    factors: Floats
+    slopes: Floats | None
+    alive: NDArray[np.bool_]
+
+
+def _walk_back(source: Source, steps: range, weight: Floats | None) -> _Walk:
+    """Multiply Jacobians that come in pieces, the last first."""
+    product, inverse = _Product(source.batch, source.size), _Product(source.batch, source.size)
+    floor = np.zeros(source.batch)  # -inf after a singular Jacobian, NaN after one nearly so
+    ends, factors, slopes, alive = [np.zeros((2, source.batch))], [], [], []
+    size, rest = 0.0, 0.0 if weight is not None and weight.shape == (source.size,) * 2 else np.inf
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for jacobians, there in source.pieces(steps):
+            alive.append(there)
+            for jacobian in jacobians:
+                product.take(product.matrix @ jacobian)
+                inverted, lost = _inverted(jacobian, source.eps)
+                floor = np.where(np.isnan(floor + lost), np.nan, floor + lost)
+                inverse.take(inverted @ inverse.matrix)
+                ends.append(np.stack([product.log_norm(), floor - inverse.log_norm()]))
+                factors.append(np.log(_largest(jacobian)))
+                if weight is not None and rest < np.inf:
+                    diagonal, left = _diagonal(jacobian, weight)
+                    rest, size = max(rest, left), max(size, float(np.abs(jacobian).max()))
+                    slopes.append(np.log(np.abs(diagonal).max(axis=-1)))
+    gains = np.stack(ends, axis=1)
     # Each entry of J is a product of two numbers, rounded a few times.
-    return factors if np.abs(rest).max() <= 16 * eps * np.abs(jacobians).max() else None
+    exact = rest <= 16 * source.eps * size
+    return _Walk(
+        largest=gains[0],
+        smallest=gains[1],
+        factors=np.array(factors),
+        slopes=np.array(slopes) if exact else None,
+        alive=np.concatenate(alive),
+    )
 
 
-def _from(source: Source, first: int) -> list[Piece]:
-    """Return the pieces from a step on."""
-    found, begin = [], 0
-    for jacobians, alive in source.pieces():
-        if begin + len(jacobians) > first:
-            found.append((jacobians[max(0, first - begin) :], alive[max(0, first - begin) :]))
-        begin += len(jacobians)
-    return found
+class _Product:
+    """A product of matrices, (B, S, S), kept at norm 1 beside the logarithm of what was taken."""
+
+    def __init__(self, batch: int, size: int) -> None:
+        self.matrix: Floats = np.broadcast_to(np.eye(size), (batch, size, size))
+        self._log = np.zeros(batch)
+
+    def take(self, matrix: Floats) -> None:
+        """Go on with a matrix of the same logarithm."""
+        norm = np.abs(matrix).max(axis=(1, 2))
+        norm = np.where(norm > 0, norm, 1.0)
+        self.matrix, self._log = matrix / norm[:, None, None], self._log + np.log(norm)
+
+    def log_norm(self) -> Floats:
+        """Natural logarithm of the largest singular value, (B,)."""
+        return self._log + np.log(_largest(self.matrix))
+
+
+def _inverted(jacobian: Floats, eps: float) -> tuple[Floats, Floats]:
+    """Invert, (B, S, S); and say where that is lost.
+
+    The smallest gain of a product is one over the largest of its inverse: of the product itself
+    rounding would leave it to 16 digits of the largest only.  lost: (B,), 0; -inf for a singular
+    matrix; NaN for one of which rounding, eps, does not let the smallest gain be known.
+    """
+    found, lost = np.empty_like(jacobian), np.zeros(len(jacobian))
+    for b, matrix in enumerate(jacobian):
+        try:
+            found[b] = np.linalg.inv(matrix)
+            condition = np.linalg.norm(matrix) * np.linalg.norm(found[b])
+            known = condition * eps < LEAST_KNOWN
+        except np.linalg.LinAlgError:
+            known, lost[b] = np.False_, -np.inf
+        if not known:
+            lost[b] = lost[b] or np.nan
+            found[b] = np.eye(len(matrix))
+    return found, lost
+
+
+def _diagonal(jacobian: Floats, weight: Floats) -> tuple[Floats, float]:
+    """Return the D for which diag(D) W is nearest to J, and the largest entry of the rest.
+
+    jacobian: (B, S, S), weight: (S, S).  Returns (B, S) and a number.
+    """
+    rows = (weight**2).sum(axis=1)
+    factors = np.where(rows > 0, (jacobian * weight).sum(axis=-1) / rows, 0.0)
+    rest = float(np.abs(jacobian - factors[..., None] * weight).max())
+    return factors, rest if rest >= 0 else float("inf")  # NaN
 
 
 def _sigma(jacobians: Floats) -> Floats:
@@ -208,24 +274,19 @@ def _sigma(jacobians: Floats) -> Floats:
     return found
 
 
-def _products(steps: Floats) -> tuple[Floats, Floats]:
-    """Logarithms of the largest and smallest singular value of the products, (K+1, B) each.
+def _largest(jacobians: Floats) -> Floats:
+    """Largest singular value (...): by the Gram matrix, which keeps it to the last digit.
 
-    steps: (K, B, S, S), the last step first.  The product is kept at norm 1 beside its logarithm.
+    At half the cost of all singular values; the small ones it would lose.
     """
-    count, batch, size = steps.shape[:3]
-    product = np.broadcast_to(np.eye(size), (batch, size, size))
-    scale = np.zeros(batch)
-    ends = np.zeros((2, count + 1, batch))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for k, jacobian in enumerate(steps):
-            product = product @ jacobian
-            norm = np.abs(product).max(axis=(1, 2))
-            norm = np.where(norm > 0, norm, 1.0)
-            product, scale = product / norm[:, None, None], scale + np.log(norm)
-            sigma = _sigma(product)
-            ends[:, k + 1] = scale + np.log(sigma[:, [0, -1]].T)
-    return ends[0], ends[1]
+    scale = np.abs(jacobians).max(axis=(-2, -1))
+    unit = jacobians / np.where((scale > 0) & np.isfinite(scale), scale, 1.0)[..., None, None]
+    found = np.full(scale.shape, np.nan)
+    finite = np.isfinite(scale)
+    if finite.any():
+        gram = unit[finite].swapaxes(-2, -1) @ unit[finite]
+        found[finite] = scale[finite] * np.sqrt(np.maximum(np.linalg.eigvalsh(gram)[..., -1], 0.0))
+    return found
 
 
 def _summed(logs: Floats) -> Floats:

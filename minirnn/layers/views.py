@@ -14,7 +14,13 @@ from minirnn.equations.levels import gate_nodes
 from minirnn.layers.contributions import operands, vector_gradients
 from minirnn.layers.direction import Direction
 from minirnn.layers.evaluate import Inputs, Values
-from minirnn.layers.jacobians import Steps, check_size, chosen_steps, step_jacobians
+from minirnn.layers.jacobians import (
+    Chosen,
+    check_size,
+    chosen_of,
+    mean_jacobian,
+    step_jacobians,
+)
 from minirnn.layers.reference import read
 
 Arrays = Mapping[str, np.ndarray]
@@ -220,7 +226,7 @@ class View:
         """Return the values of the equations at step t of sequence b, by nodes of the graph."""
         return self._given("values").at(np.array([t]), np.array([b]))
 
-    def step_jacobians(self, steps: Steps = None) -> np.ndarray:
+    def step_jacobians(self, steps: Chosen = None, sequences: Chosen = None) -> np.ndarray:
         """Return the Jacobian of every step, all states side by side, (T, B, S, S).
 
         ``[t, b, i, j]`` is the derivative of entry i of row t + 1 of the states by entry j of row
@@ -228,13 +234,23 @@ class View:
 
         Parameters
         ----------
-        steps
-            Which steps: the first so many, a slice, or their indices; None: all T.
+        steps, sequences
+            Which: the first so many, a slice, or their indices; None: all T, all B.
         """
-        chosen = chosen_steps(steps, self._run.x.shape[0])
+        total, batch = self._run.x.shape[:2]
+        chosen = chosen_of("steps", steps, total)
+        some = chosen_of("sequences", sequences, batch)
         size = len(self.cell.state) * self._run.hidden_size
-        check_size(len(chosen), self._run.x.shape[1], size, self._run.dtype.itemsize)
-        return step_jacobians(self._given("step_jacobians"), self.lengths, chosen)
+        check_size(len(chosen), len(some), size, self._run.dtype.itemsize)
+        return step_jacobians(self._given("step_jacobians"), self.lengths, chosen, some)
+
+    def mean_jacobian(self) -> np.ndarray:
+        """Return the mean of the Jacobians of all steps of all sequences, (S, S), in float64.
+
+        At about the cost of a forward pass where no product takes what another one gave: none of
+        the Jacobians is written down. Padded steps do not count.
+        """
+        return mean_jacobian(self._given("mean_jacobian"), self.lengths)
 
     def after_every_step(self, d: np.ndarray) -> np.ndarray:
         """Return (T, B, H) as rows of states (T+1, B, H): nothing is read after the length."""

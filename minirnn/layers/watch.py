@@ -45,7 +45,8 @@ def watch(layer: Recurrent, keep: bool = False) -> Iterator[Seen]:
     * ``inputs`` (T, B, I) and ``operands[k]`` (T, B, H), what the blocks of the weights are
       multiplied with; after backward ``vector_grads[k]`` (T, B, H);
     * ``pullback(d_output, d_state, clip)``: backward again from other cotangents;
-    * ``step_jacobians(steps)`` (T, B, S, S): every step's Jacobian, all states side by side;
+    * ``step_jacobians(steps, sequences)`` (T, B, S, S): every step's Jacobian, all states side by
+      side; ``mean_jacobian()`` (S, S): the mean of them;
     * ``[level, direction]``: the same for one level and direction; ``calls``: all records.
 
     Names come from the cell; everything is time-major and in processing order.
