@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import minirnn
+from diagnostics.zoo.tasks import adding
 from minirnn import Tensor, cell, sigmoid, tanh
 
 Numbers = dict[str, Any]
@@ -398,16 +399,6 @@ def x11() -> Numbers:
     return numbers
 
 
-def adding_problem(rng: np.random.Generator, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return numbers and two marks (T, 32, 2), and the sum of the two marked numbers (32, 1)."""
-    x, b = np.zeros((steps, 32, 2), np.float32), np.arange(32)
-    x[:, :, 0] = rng.random((steps, 32))
-    marked = rng.integers(0, steps // 2, 32), rng.integers(steps // 2, steps, 32)
-    for at in marked:
-        x[at, b, 1] = 1
-    return x, (x[marked[0], b, 0] + x[marked[1], b, 0])[:, None]
-
-
 def x12() -> Numbers:
     """Bound the gradient by the weights: a bounded activation does not bound it.
 
@@ -430,7 +421,7 @@ def x12() -> Numbers:
         parameters = [*layer.parameters(), *readout.parameters()]
         optimizer, losses = minirnn.Adam(parameters, lr=2e-3), []
         for _ in range(400):
-            x, y = adding_problem(data, 30)
+            x, y = adding(data, 30, 32)
             optimizer.zero_grad()
             loss = minirnn.mse_loss(readout(layer(x)[0][-1]), y)
             loss.backward()

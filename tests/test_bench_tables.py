@@ -179,6 +179,15 @@ def test_the_monitor_may_cost_five_percent_of_a_loop_and_a_watched_step_is_told_
     assert not next(targets.monitor(found(plain, dear))).met
 
 
+def test_a_report_is_told_in_training_steps_too(found):
+    sizes = {k: v for k, v in LARGE.items() if k != "dtype"}
+    step = entry("report", "training step", 0.02, **sizes, in_steps=1.0)
+    made = entry("report", "standard", 2.0, **sizes, in_steps=100.2)
+    lines = tables.report_rows(found(step, made)).splitlines()
+    assert len(lines) == 4
+    assert lines[3].startswith("| standard | lstm T=50 B=64") and lines[3].endswith("| 100 |")
+
+
 def test_a_library_that_is_missing_is_shown_and_the_rest_stands(found):
     text = tables.readme(found(training("minirnn", 150.0), training("torch", 100.0)))
     (line,) = [line for line in text.splitlines() if line.startswith("| lstm 50, 64")]

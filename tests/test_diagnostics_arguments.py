@@ -114,6 +114,23 @@ def test_a_number_of_sources_that_is_not_whole_is_refused(value, x):
             dg.influence_map(layer_of(), x, np.ones((STEPS, BATCH, HIDDEN)), sources=value)
 
 
+COUNTS = {
+    "lyapunov_spectrum: k": lambda n: dg.lyapunov_spectrum(np.ones((4, 2, 2)), k=n),
+    "lyapunov_spectrum: every": lambda n: dg.lyapunov_spectrum(np.ones((4, 2, 2)), every=n),
+    "lyapunov_spectrum: warmup": lambda n: dg.lyapunov_spectrum(np.ones((4, 2, 2)), warmup=n),
+    "singular_values: steps": lambda n: dg.singular_values(np.ones((4, 2, 2)), steps=n),
+    "clipping_statistics: window": lambda n: dg.clipping_statistics([], window=n),
+}
+
+
+@pytest.mark.parametrize("value", [1.5, -1, np.nan, "2", True, [2]], ids=str)
+@pytest.mark.parametrize("name", COUNTS)
+def test_a_count_that_is_not_whole_is_refused(name, value):
+    words = rf"^{name} must be a whole number, [01] or more, got {re.escape(repr(value))}"
+    with pytest.raises(ValueError, match=words):
+        COUNTS[name](value)
+
+
 def test_a_number_that_is_whole_may_be_of_any_type(x):
     for two in (2, 2.0, np.int8(2), np.float32(2)):
         assert len(dg.lag_gain(layer_of(), x, sources=two, max_lag=two).rows) == two

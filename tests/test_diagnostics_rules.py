@@ -157,7 +157,7 @@ def test_clipping_statistics_of_a_scale_are_the_scale_of_the_statistics(rng):
 
 
 def test_a_window_of_no_steps_is_refused():
-    with pytest.raises(ValueError, match="window must be at least 1 step, got 0"):
+    with pytest.raises(ValueError, match="window must be a whole number, 1 or more, got 0"):
         clipping_statistics([], 1.0, window=0)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diagnostics.quantities.arguments import whole_number
 from diagnostics.quantities.base import Quantity
 from diagnostics.quantities.statistics import Floats
 
@@ -50,8 +51,8 @@ def clipping_statistics(
     max_norm : the threshold, None if the run only measured its norms
     window : judge the last so many steps, default all of them
     """
-    if window is not None and window < 1:
-        raise ValueError(f"clipping_statistics: window must be at least 1 step, got {window}")
+    if window is not None:
+        window = whole_number("clipping_statistics", "window", window, 1)
     pre = np.asarray([info.norm for info in infos], dtype=np.float64)
     clipped = np.asarray([info.clipped for info in infos], dtype=bool)
     finite = pre[np.isfinite(pre)]

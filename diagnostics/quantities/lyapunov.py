@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diagnostics.quantities.arguments import whole_number
 from diagnostics.quantities.base import UNSAVED, Quantity
 from diagnostics.quantities.jacobian_source import Source, source_of
 from diagnostics.quantities.statistics import Floats, ratio_interval
@@ -116,8 +117,7 @@ def spectrum_of_source(
     seed: int = 0,
 ) -> LyapunovSpectrum:
     """Measure the exponents of Jacobians that come in pieces."""
-    k = source.size if k is None else k
-    _check(source, k, every, warmup)
+    k, every, warmup = _checked(source, k, every, warmup)
     normal = np.random.default_rng(seed).standard_normal((source.batch, source.size, k))
     q = np.linalg.qr(normal)[0]
     if warmup is None:
@@ -215,16 +215,21 @@ def _carried(q: Floats, steps: Floats, eps: float) -> tuple[Floats, Floats]:
         return turned, np.log(np.where(lost, 0.0, size))
 
 
-def _check(source: Source, k: int, every: int, warmup: int | None) -> None:
-    if not 1 <= k <= source.size:
+def _checked(
+    source: Source, k: int | None, every: int, warmup: int | None
+) -> tuple[int, int, int | None]:
+    """Return k, every and warmup as whole numbers in their ranges."""
+    place = "lyapunov_spectrum"
+    k = source.size if k is None else whole_number(place, "k", k, 1)
+    every = whole_number(place, "every", every, 1)
+    warmup = None if warmup is None else whole_number(place, "warmup", warmup)
+    if k > source.size:
         raise ValueError(
-            f"lyapunov_spectrum: k must lie in 1 to {source.size}, the entries of the full state, "
-            f"got {k}"
+            f"{place}: k must lie in 1 to {source.size}, the entries of the full state, got {k}"
         )
-    if every < 1:
-        raise ValueError(f"lyapunov_spectrum: every must be at least 1 step, got {every}")
-    if warmup is not None and not 0 <= warmup < source.steps:
+    if warmup is not None and warmup >= source.steps:
         raise ValueError(
-            f"lyapunov_spectrum: warmup must lie in 0 to {source.steps - 1}, below the number of "
-            f"steps, got {warmup}; pass a longer sequence"
+            f"{place}: warmup must lie in 0 to {source.steps - 1}, below the number of steps, "
+            f"got {warmup}; pass a longer sequence"
         )
+    return k, every, warmup

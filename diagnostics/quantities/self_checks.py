@@ -163,8 +163,9 @@ def _adjoint(twin: Twin, v: Any, rng: Any) -> Iterator[Found]:
 
 def _exponents(spectra: Sequence[LyapunovSpectrum]) -> Iterator[Found]:
     """Compare (c) the sum of the exponents with the mean log determinant."""
-    known = [s for s in spectra if s.residual is not None]
-    residuals = [s.residual / max(1.0, abs(s.log_det or 0.0)) for s in known]
+    residuals = [
+        s.residual / max(1.0, abs(s.log_det or 0.0)) for s in spectra if s.residual is not None
+    ]
     if residuals:
         yield "(c) sum of the exponents", max(map(abs, residuals), key=_order), 1e-9
 

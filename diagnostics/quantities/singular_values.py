@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diagnostics.quantities.arguments import whole_number
 from diagnostics.quantities.base import UNSAVED, Quantity
 from diagnostics.quantities.jacobian_source import Source, source_of
 from diagnostics.quantities.statistics import Floats, medians
@@ -78,8 +79,8 @@ def singular_values(
 
 def values_of_source(source: Source, steps: int | None = None) -> SingularValues:
     """Measure the singular values of Jacobians that come in pieces."""
-    if steps is not None and steps < 1:
-        raise ValueError(f"singular_values: steps must be at least 1, got {steps}")
+    if steps is not None:
+        steps = whole_number("singular_values", "steps", steps, 1)
     count = source.steps if steps is None else min(steps, source.steps)
     chosen = np.unique(np.round(np.linspace(0, source.steps - 1, count)).astype(np.int64))
     sigma = np.full((len(chosen), source.batch, source.size), np.nan)
