@@ -128,7 +128,7 @@ def jacobians(report: Report) -> Picture | None:
             "where it is above, they may explode. Right: over k steps, the bound that the product "
             "of the largest gives, beside the largest gain that is really there, the norm of the "
             "product of the matrices: directions turn, so the truth lies below the bound, often "
-            "far below."
+            "far below. The smallest ends where a Jacobian is singular, exactly or to rounding."
         ),
         columns=("run", "largest σ, median step", "largest of all", "bound", "true"),
         rows=[_jacobian_numbers(subject) for subject in shown],

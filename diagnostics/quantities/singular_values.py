@@ -98,8 +98,8 @@ def values_of_source(source: Source, steps: int | None = None) -> SingularValues
         ci=ci,
         how=(
             f"singular values of the exact Jacobian of the full state, {source.size} entries, at "
-            f"{len(chosen)} of {source.steps} steps; median over sequences; interval: bootstrap "
-            "over sequences"
+            f"{len(chosen)} of {source.steps} steps; median over {source.batch} sequence(s); "
+            "interval: bootstrap over them"
         ),
         cost=source.cost,
         spread=np.stack([value, medians(middle, valid)[0], medians(sigma[..., -1], valid)[0]], 1),
@@ -157,8 +157,8 @@ def bound_of_source(source: Source, weight: Any = None, most: int | None = None)
         ci=ci,
         how=(
             "natural logarithm of the largest singular value of the product of the last k "
-            "Jacobians of each sequence, beside the sum of those of the factors; median over "
-            "sequences; interval: bootstrap over sequences"
+            f"Jacobians of each of {source.batch} sequence(s), beside the sum of those of the "
+            "factors; median and interval (bootstrap) over them"
         ),
         cost=source.cost,
         bound=medians(*logs[2])[0],
