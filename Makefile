@@ -32,11 +32,12 @@ $(VENV)/.stamp: pyproject.toml
 	@$(PIP) -e '.[test]'
 	@touch $@
 
+# Where several are asked for, one after the other: two installations must not write at once.
 $(VENV)/.dev: $(VENV)/.stamp
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
-$(VENV)/.torch: $(VENV)/.stamp
+$(VENV)/.torch: $(VENV)/.stamp | $(if $(filter lint,$(MAKECMDGOALS)),$(VENV)/.dev)
 	@echo "adding PyTorch 2.13.0 (README, \"Comparing with PyTorch\")"
 	@$(PIP) torch==2.13.0
 	@touch $@

@@ -153,9 +153,9 @@ def monitor(results: Results) -> Iterator[Row]:
             f"{e['more_ms']:.3g} ms more; any other {e['call_us']:.1f} us)"
         )
         bound = "what looks at every state and gate once, in NumPy; one more sweep; one JSON line"
-        where = label(e)
-        if (e.get("levels") or 1) > 1:
-            where += f", {e['levels']} levels, {e['directions']} direction(s)"
+        more = [f"{e['levels']} levels"] if (e.get("levels") or 1) > 1 else []
+        more += ["both directions"] if (e.get("directions") or 1) > 1 else []
+        where = ", ".join([label(e), *more])
         yield Row(where, e["threads"], e["averaged"], 1.05, False, shown, bound)
 
 

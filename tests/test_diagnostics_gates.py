@@ -10,6 +10,7 @@ import minirnn
 from diagnostics import rules
 from diagnostics.quantities.equations import structure_of
 from diagnostics.quantities.gate_statistics import _mirrored
+from diagnostics.quantities.gate_sums import sums_of_gate
 from diagnostics.quantities.kept_share import kept_share, pieces_of
 from minirnn.equations.levels import ACTIVATIONS, gate_nodes
 from minirnn.layers.reference import use_reference
@@ -218,3 +219,42 @@ def test_an_interval_across_a_threshold_is_inconclusive(rng):
     edge = dg.gate_statistics(layer, half[:, [0] * 9 + [5]])  # 95.5% of the time at the end
     assert rules.gate_stuck(edge).level == "inconclusive"
     assert "straddles" in rules.gate_stuck(edge).evidence
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("steps", "batch", "units", "count"),
+    [
+        (90, 16, 64, 1),
+        (61, 13, 37, 1),
+        (700, 1, 1, 1),
+        (3, 2, 1500, 1),
+        (41, 30, 70, 3),
+        (0, 2, 3, 1),
+    ],
+)
+def test_sums_of_a_gate_are_those_of_a_plain_loop(
+    activation, dtype, steps, batch, units, count, rng
+):
+    """Sizes of one block and of many, with rows left over, wide rows, pieces and padding."""
+    a = rng.uniform(0 if activation == "sigmoid" else -1, 1, (steps, batch, units)).astype(dtype)
+    piece = rng.integers(-1 if count > 1 else 0, count, (steps, batch))
+    low, high = {"sigmoid": (0.1, 0.9), "tanh": (-0.97, 0.97), "relu": (0.0, np.inf)}[activation]
+    found = sums_of_gate(a, activation, piece, count)
+    assert found.shape == (4, count, units)
+    for n in range(count):
+        rows = a[piece == n].astype(np.float64)
+        left = rows <= low if activation == "relu" else rows < low
+        slope = {"sigmoid": rows * (1 - rows), "tanh": 1 - rows**2, "relu": rows > 0}[activation]
+        np.testing.assert_array_equal(found[:2, n], [left.sum(axis=0), (rows > high).sum(axis=0)])
+        np.testing.assert_allclose(found[2, n], rows.sum(axis=0), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(found[3, n], slope.sum(axis=0), rtol=1e-12, atol=1e-12)
+
+
+def test_a_count_of_a_gate_does_not_overflow_and_nan_is_seen():
+    a = np.zeros((3000, 2, 33))
+    a[2999, 1, 32] = np.nan
+    left, right, value, slope = sums_of_gate(a, "sigmoid", np.zeros((3000, 2), int), 1)[:, 0]
+    assert (left[:32] == 6000).all() and left[32] == 5999 and not right.any()
+    assert np.isnan([value[32], slope[32]]).all() and np.isfinite(value[:32]).all()

@@ -131,6 +131,32 @@ def test_a_mean_is_the_same_however_many_rows_are_worked_on_at_a_time(name, monk
     np.testing.assert_allclose(seen.mean_jacobian(), whole, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru_before", "lstm_layernorm"])
+def test_a_mean_in_single_precision_is_near_that_in_double(name, rng):
+    x, states = rng.normal(size=(20, 3, INPUTS)), None
+    found = []
+    for dtype in ("float32", "float64"):
+        layer = minirnn.Recurrent(name, INPUTS, 9, dtype=dtype, seed=3)
+        with use_reference(), minirnn.watch(layer) as seen, minirnn.no_grad():
+            layer(x.astype(dtype), states)
+        found.append(seen.mean_jacobian(sequences=[2, 0]))
+        expected = seen.step_jacobians(sequences=[2, 0]).mean(axis=(0, 1), dtype=np.float64)
+        # Entries of order 1 that were rounded a few times each.
+        np.testing.assert_allclose(found[-1], expected, atol=20 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+def test_jacobians_that_overflow_do_so_without_a_warning(rng):
+    layer = minirnn.Recurrent("lstm", INPUTS, UNITS, dtype="float32", seed=3)
+    layer.weight_hh_l0.assign(layer.weight_hh_l0.numpy() * 1e3)
+    states = tuple(np.full((1, 1, UNITS), v, np.float32) for v in (0.0, 1e38))
+    x = np.zeros((3, 1, INPUTS), np.float32)
+    seen = record(layer, x, states)
+    assert not np.isfinite(seen.step_jacobians()).all()
+    # The mean is taken in double precision, which holds them.
+    assert np.finfo(np.float32).max < np.abs(seen.mean_jacobian()).max() < np.inf
+
+
 def test_there_is_no_mean_of_no_steps(rng):
     layer = build("lstm")
     seen = record(layer, rng.normal(size=(2, 1, INPUTS)), states_of(layer, rng, 1), (0,))

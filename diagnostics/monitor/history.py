@@ -10,7 +10,7 @@ from diagnostics.quantities.base import encode
 
 
 class History:
-    """Numbers of the steps since the last measured one, column by column.
+    """Numbers of the steps since the last measured one; a line has them column by column.
 
     loss, norm, post, cosine: floats or None; clipped: bool or None; nonfinite: entries.
     """

@@ -1,7 +1,7 @@
 """Step Jacobians in pieces that fit the cache: of a layer, or of arrays that are given."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,19 @@ Piece = tuple[Floats, NDArray[np.bool_]]
 class Source:
     """A sequence of Jacobians that can be walked through more than once.
 
-    steps T, batch B, size S; eps: rounding of the dtype that they were computed in.
-    ``pieces(chosen)`` yields those of some steps (all by default), a few at a time: (K, B, S, S) in
-    float64 and (K, B), whether the step belongs to its sequence.  ``mean()`` is the mean over all
-    steps of all sequences, (S, S) in float64.  ``of_sequences(n)`` has the first so many alone.
+    steps T, batch B, size S; count: of the steps that belong to their sequences; total: the same
+    of the batch that the sequences were chosen from; eps: rounding of the dtype that they were
+    computed in.  ``pieces(chosen)`` yields those of some steps (all by
+    default), a few at a time: (K, B, S, S) in float64 and (K, B), whether the step belongs to its
+    sequence.  ``mean()`` is the mean over all that do, (S, S) in float64.  ``of_sequences(n)`` has
+    n of the sequences alone.
     """
 
     steps: int
     batch: int
     size: int
+    count: int
+    total: int
     eps: float
     cost: Cost
     pieces: Callable[..., Iterator[Piece]]
@@ -56,32 +60,50 @@ def source_of(
     return source_of_arrays(place, np.asarray(given))
 
 
-def source_of_record(
-    place: str, record: Any, flops: int = 0, sequences: int | None = None
-) -> Source:
+def source_of_record(place: str, record: Any, flops: int = 0, sequences: Any = None) -> Source:
     """Make a source of a record of `minirnn.watch` (one level, one direction).
 
-    sequences: the first so many of the batch, default all.
+    sequences: which, by their indices, default all.
     """
     states = record.states
     rows, batch, hidden = next(iter(states.values())).shape
     dtype = next(iter(states.values())).dtype
     steps, size = rows - 1, hidden * len(states)
-    batch = batch if sequences is None else min(batch, sequences)
     _check(place, steps, batch)
-    alive = np.ones((steps, batch), bool)
+    some = np.arange(batch) if sequences is None else sequences
+    alive = np.ones((steps, len(some)), bool)
     if record.lengths is not None:
-        alive = np.arange(steps)[:, None] < np.asarray(record.lengths)[:batch]
+        alive = np.arange(steps)[:, None] < np.asarray(record.lengths)[some]
 
     def pieces(chosen: Any = None) -> Iterator[Piece]:
-        for part in _parts(steps if chosen is None else chosen, batch, size):
-            yield record.step_jacobians(part, batch).astype(np.float64), alive[part]
+        for part in _parts(steps if chosen is None else chosen, len(some), size):
+            yield record.step_jacobians(part, some).astype(np.float64), alive[part]
 
-    cost = Cost(sweeps=1, flops=flops, bytes=steps * batch * size * size * dtype.itemsize)
+    def of_sequences(count: int) -> Source:
+        chosen = source_of_record(place, record, flops, some[_spread(alive, count)])
+        return replace(chosen, total=int(alive.sum()))
+
     return Source(
-        steps, batch, size, float(np.finfo(dtype).eps), cost, pieces, record.mean_jacobian,
-        lambda count: source_of_record(place, record, flops, count),
-    )  # fmt: skip
+        steps=steps,
+        batch=len(some),
+        size=size,
+        count=int(alive.sum()),
+        total=int(alive.sum()),
+        eps=float(np.finfo(dtype).eps),
+        cost=Cost(sweeps=1, flops=flops, bytes=steps * len(some) * size * size * dtype.itemsize),
+        pieces=pieces,
+        mean=lambda: record.mean_jacobian(some),
+        of_sequences=of_sequences,
+    )
+
+
+def _spread(alive: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
+    """Choose so many sequences, spread over those that have a step, all if there are fewer."""
+    there = np.flatnonzero(alive.any(axis=0))
+    there = there if len(there) else np.arange(alive.shape[1])
+    if count >= len(there):
+        return there
+    return there[np.round(np.linspace(0, len(there) - 1, count)).astype(np.int64)]
 
 
 def _parts(chosen: Any, batch: int, size: int) -> Iterator[NDArray[np.int64]]:
@@ -116,11 +138,16 @@ def source_of_arrays(place: str, jacobians: Any, valid: Any = None) -> Source:
         total: Floats = np.zeros((size, size))
         for jacobians, there in pieces():
             total += jacobians[there].sum(axis=0)
-        return total / max(1, int(np.count_nonzero(alive)))
+        return total / count if count else np.full((size, size), np.nan)
 
+    def of_sequences(wanted: int) -> Source:
+        some = _spread(alive, wanted)
+        return replace(source_of_arrays(place, array[:, some], alive[:, some]), total=count)
+
+    count = int(alive.sum())
+    cost = Cost(bytes=array.nbytes)
     return Source(
-        steps, batch, size, float(eps), Cost(bytes=array.nbytes), pieces, mean,
-        lambda count: source_of_arrays(place, array[:, :count], alive[:, :count]),
+        steps, batch, size, count, count, float(eps), cost, pieces, mean, of_sequences
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from diagnostics.quantities.jacobian_source import Source, source_of
 from diagnostics.quantities.statistics import Floats
 from diagnostics.quantities.watching import parameters_of
 
+ROUNDED = 1 - 1e-9  # bounds of a matrix of rank 1 are equal but for rounding
 WAITING = 16  # powers of a matrix that are held until it is known which of them matter
 
 
@@ -68,9 +69,8 @@ def linearisation_of_source(source: Source, blocks: dict[str, Floats]) -> Linear
     return Linearisation(
         value=float(np.hypot(*values[0])),
         how=(
-            f"eigenvalues of the mean over {source.steps} exact step Jacobians of the full state, "
-            f"of {source.batch} sequence(s); departure from normality by Henrici's number; norms "
-            "of its powers up to 100"
+            f"eigenvalues of the mean over {source.count} exact step Jacobians of the full state; "
+            "departure from normality by Henrici's number; norms of its powers up to 100"
         ),
         cost=source.cost,
         eigenvalues=values,
@@ -116,8 +116,11 @@ def transient_growth(matrix: Floats, steps: int = 100) -> tuple[float, int]:
     """Return the largest norm among the powers 0 to `steps` of a matrix, and that power.
 
     Only of powers that may have it the norm is computed: Frobenius' is an upper bound, the growth
-    of a single vector a lower one.
+    of a single vector a lower one. Infinite where a power leaves the range, NaN for a matrix that
+    is not finite itself.
     """
+    if not np.isfinite(matrix).all():
+        return float("nan"), 0
     power = np.eye(len(matrix))
     vector = np.ones(len(matrix)) / np.sqrt(len(matrix))
     found, least = [(1.0, 0)], 1.0
@@ -132,14 +135,14 @@ def transient_growth(matrix: Floats, steps: int = 100) -> tuple[float, int]:
         bound = scale * float(np.linalg.norm(unit))
         if bound <= 1:
             break  # every later power is a product of this one and some before
-        if bound >= least:
+        if bound >= least * ROUNDED:
             waiting.append((bound, step, power))
             grown = unit @ vector
             least = max(least, scale * float(np.linalg.norm(grown)))
             vector = unit.T @ grown
             vector /= np.linalg.norm(vector) or 1.0
-            waiting = [w for w in waiting if w[0] >= least]
-        if len(waiting) > WAITING or step == steps:
+            waiting = [w for w in waiting if w[0] >= least * ROUNDED]
+        if len(waiting) > WAITING:
             found += _norms(waiting)
             least, waiting = max(found)[0], []
     found += _norms(waiting)

@@ -25,7 +25,8 @@ class SingularValues(Quantity):
 
     value: (K,), median over sequences of the largest; ci: (K, 2).  spread: (K, 3), medians of the
     largest, the median and the smallest.  largest: the largest of all steps and sequences.
-    n: how many Jacobians were looked at.  steps: (K,).  sigma: (K, B, S), descending, NaN after
+    n: how many Jacobians were looked at, of how many in all, count (0 if it is not known).  steps:
+    (K,).  sigma: (K, B, S), descending, NaN after
     the length.
     """
 
@@ -33,6 +34,7 @@ class SingularValues(Quantity):
     largest: float
     n: int
     steps: NDArray[np.int64]
+    count: int = 0
     sigma: Floats | None = field(default=None, metadata=UNSAVED)
 
 
@@ -106,6 +108,7 @@ def values_of_source(source: Source, steps: int | None = None) -> SingularValues
         largest=float(np.max(sigma[..., 0][valid], initial=0.0)),
         n=int(valid.sum()),
         steps=chosen,
+        count=source.total,
         sigma=sigma,
     )
 
@@ -186,24 +189,23 @@ class _Walk:
 
 def _walk_back(source: Source, steps: range, weight: Floats | None) -> _Walk:
     """Multiply Jacobians that come in pieces, the last first."""
-    product, inverse = _Product(source.batch, source.size), _Product(source.batch, source.size)
-    floor = np.zeros(source.batch)  # -inf after a singular Jacobian, NaN after one nearly so
+    product, inverse = _Product(source.batch, source.size), _Inverse(source.batch, source.size)
     ends, factors, slopes, alive = [np.zeros((2, source.batch))], [], [], []
     size, rest = 0.0, 0.0 if weight is not None and weight.shape == (source.size,) * 2 else np.inf
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         for jacobians, there in source.pieces(steps):
             alive.append(there)
-            for jacobian in jacobians:
+            for jacobian, inside in zip(jacobians, there, strict=True):
                 product.take(product.matrix @ jacobian)
-                inverted, lost = _inverted(jacobian, source.eps)
-                floor = np.where(np.isnan(floor + lost), np.nan, floor + lost)
-                inverse.take(inverted @ inverse.matrix)
-                ends.append(np.stack([product.log_norm(), floor - inverse.log_norm()]))
+                inverse.take(jacobian, source.eps)
+                ends.append(np.stack([product.log_norm(), inverse.log_smallest()]))
                 factors.append(np.log(_largest(jacobian)))
-                if weight is not None and rest < np.inf:
-                    diagonal, left = _diagonal(jacobian, weight)
-                    rest, size = max(rest, left), max(size, float(np.abs(jacobian).max()))
-                    slopes.append(np.log(np.abs(diagonal).max(axis=-1)))
+                slopes.append(np.zeros(source.batch))
+                if weight is not None and rest < np.inf and inside.any():
+                    diagonal, left = _diagonal(jacobian[inside], weight)
+                    largest = float(np.abs(jacobian[inside]).max())
+                    rest, size = max(rest, left), max(size, largest)
+                    slopes[-1][inside] = np.log(np.abs(diagonal).max(axis=-1))
     gains = np.stack(ends, axis=1)
     # Each entry of J is a product of two numbers, rounded a few times.
     exact = rest <= 16 * source.eps * size
@@ -223,42 +225,61 @@ class _Product:
         self.matrix: Floats = np.broadcast_to(np.eye(size), (batch, size, size))
         self._log = np.zeros(batch)
 
-    def take(self, matrix: Floats) -> None:
-        """Go on with a matrix of the same logarithm."""
+    def take(self, matrix: Floats, log: Any = 0.0) -> None:
+        """Go on with a matrix of the same logarithm, or of one that is larger by so much."""
         norm = np.abs(matrix).max(axis=(1, 2))
         norm = np.where(norm > 0, norm, 1.0)
-        self.matrix, self._log = matrix / norm[:, None, None], self._log + np.log(norm)
+        self.matrix, self._log = matrix / norm[:, None, None], self._log + np.log(norm) + log
 
     def log_norm(self) -> Floats:
         """Natural logarithm of the largest singular value, (B,)."""
         return self._log + np.log(_largest(self.matrix))
 
 
-def _inverted(jacobian: Floats, eps: float) -> tuple[Floats, Floats]:
-    """Invert, (B, S, S); and say where that is lost.
+class _Inverse:
+    """The inverse of a product of Jacobians: one over its largest gain is their smallest.
 
-    The smallest gain of a product is one over the largest of its inverse: of the product itself
-    rounding would leave it to 16 digits of the largest only.  lost: (B,), 0; -inf for a singular
-    matrix; NaN for one of which rounding, eps, does not let the smallest gain be known.
+    Of the product itself rounding would leave the smallest to 16 digits of the largest only.
     """
-    found, lost = np.empty_like(jacobian), np.zeros(len(jacobian))
-    for b, matrix in enumerate(jacobian):
-        try:
-            found[b] = np.linalg.inv(matrix)
-            condition = np.linalg.norm(matrix) * np.linalg.norm(found[b])
-            known = condition * eps < LEAST_KNOWN
-        except np.linalg.LinAlgError:
-            known, lost[b] = np.False_, -np.inf
-        if not known:
-            lost[b] = lost[b] or np.nan
-            found[b] = np.eye(len(matrix))
-    return found, lost
+
+    def __init__(self, batch: int, size: int) -> None:
+        self._product = _Product(batch, size)
+        self._singular, self._lost, self._broken = np.zeros((3, batch), bool)
+
+    def take(self, jacobians: Floats, eps: float) -> None:
+        """Go on with (B, S, S), entries of which are rounded to a relative eps."""
+        inverses = np.empty_like(jacobians)
+        scales = np.abs(jacobians).max(axis=(1, 2))
+        for b, (matrix, scale) in enumerate(zip(jacobians, scales, strict=True)):
+            inverses[b] = np.eye(len(matrix))
+            if not np.isfinite(scale):
+                self._broken[b] = True
+                continue
+            try:
+                inverse = np.linalg.inv(matrix / scale if scale > 0 else matrix)
+            except np.linalg.LinAlgError:
+                self._singular[b] = True
+                continue
+            condition = np.linalg.norm(matrix / scale) * np.linalg.norm(inverse)
+            if condition * eps < LEAST_KNOWN:
+                inverses[b] = inverse
+            else:
+                self._lost[b] = True
+        self._product.take(inverses @ self._product.matrix, -np.log(scales))
+
+    def log_smallest(self) -> Floats:
+        """Natural logarithm of the smallest gain, (B,).
+
+        -inf from a singular Jacobian on, NaN from one on that is so to rounding, or not finite.
+        """
+        known = np.where(self._lost, np.nan, -self._product.log_norm())
+        return np.where(self._broken, np.nan, np.where(self._singular, -np.inf, known))
 
 
 def _diagonal(jacobian: Floats, weight: Floats) -> tuple[Floats, float]:
     """Return the D for which diag(D) W is nearest to J, and the largest entry of the rest.
 
-    jacobian: (B, S, S), weight: (S, S).  Returns (B, S) and a number.
+    jacobian: (N, S, S), weight: (S, S).  Returns (N, S) and a number.
     """
     rows = (weight**2).sum(axis=1)
     factors = np.where(rows > 0, (jacobian * weight).sum(axis=-1) / rows, 0.0)

@@ -9,7 +9,7 @@ from diagnostics.rules.verdict import Interval, Verdict, interval_of, verdict_of
 
 
 def contraction(values: SingularValues, subject: str = "") -> Verdict:
-    """Judge R4: is it proved that gradients shrink at every step of this batch.
+    """Judge R4: is it proved that gradients shrink at every step that was looked at.
 
     A fact, never an illness by itself: R1 says whether too little is left.
     """
@@ -22,10 +22,13 @@ def contraction(values: SingularValues, subject: str = "") -> Verdict:
         evidence = f"the largest singular value of a step's Jacobian is {largest:.3g}{few}"
         return Verdict("R4", "inconclusive", largest, limit, None, evidence, "", subject)
     if largest < limit:
-        evidence = (
-            f"the gradient contracts at every step: no singular value of {values.n} Jacobians "
-            f"is above {largest:.3g}"
-        )
+        looked = f"no singular value of {values.n} Jacobians is above {largest:.3g}"
+        evidence = f"the gradient contracts at every step: {looked}"
+        if values.n < values.count:
+            evidence = (
+                f"the gradient contracts at every step that was looked at: {looked}; there are "
+                f"{values.count}"
+            )
         return Verdict("R4", "info", largest, limit, None, evidence, "", subject)
     evidence = f"singular values reach {largest:.3g}: nothing is proved"
     return Verdict("R4", "ok", largest, limit, None, evidence, "", subject)

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numba
 from numba import cfunc, njit
@@ -74,11 +75,25 @@ def _decorate(decorator: Callable[..., Any], *args: Any) -> Callable[[Callable[.
         before = SETTINGS.CACHE_DIR
         SETTINGS.CACHE_DIR = CACHE
         try:
-            return decorator(*args, cache=True, **OPTIONS)(function)
+            return _with_own_files(decorator(*args, cache=True, **OPTIONS)(function))
         finally:
             SETTINGS.CACHE_DIR = before
 
     return apply
+
+
+def _with_own_files(made: Any) -> Any:
+    """Give what a kernel writes to the cache a name that no other process writes to.
+
+    Numba numbers the files of a kernel, one for each signature, and takes the next free number
+    without a lock: two processes that compile at once could end with an index that names the file
+    of another signature, and every later process would run wrong code. So they may lose an entry.
+    """
+    file = getattr(getattr(made, "_cache", None), "_cache_file", None)
+    pattern = getattr(file, "_data_name_pattern", "")
+    if file is not None and ".{number" in pattern:
+        file._data_name_pattern = pattern.replace(".{number", f".{uuid4().hex[:12]}.{{number")
+    return made
 
 
 def kernel(function: Callable[..., Any]) -> Any:

@@ -25,7 +25,8 @@ _WORKING = 2**20  # bytes of one derivative while it is assembled: what stays in
 class Term:
     """``diag(left) W diag(right)`` for N rows.
 
-    left, right: (N or 1, H or 1).  weight: W (H, H); None for the matrix of ones, of a mean.
+    left: (N or 1, H or 1).  right: (N or 1, H).  weight: W (H, H); None for the matrix of ones,
+    of a mean.
     """
 
     left: Array
@@ -33,7 +34,7 @@ class Term:
     right: Array
 
     def dense(self) -> Array:
-        """(N, H or 1, H)."""
+        """Return it written down, (N or 1, H or 1, H)."""
         right = self.right[:, None, :]
         return self.left[:, :, None] * (right if self.weight is None else self.weight * right)
 
@@ -138,36 +139,37 @@ def step_jacobians(inputs: Inputs, lengths: Array | None, chosen: Array, sequenc
     alive = np.ones(len(t), bool) if lengths is None else t < lengths[b]
     rows = np.flatnonzero(alive)
     width = max(1, _WORKING // (units * units * out.itemsize))
-    for first in range(0, len(rows), width):
-        part = rows[first : first + width]
-        out[part] = _assemble(inputs, inputs.at(t[part], b[part]))
+    with np.errstate(all="ignore"):
+        for first in range(0, len(rows), width):
+            part = rows[first : first + width]
+            out[part] = _assemble(inputs, inputs.at(t[part], b[part]))
     out[~alive] = np.eye(size, dtype=out.dtype)
     return out.reshape(len(chosen), len(sequences), size, size)
 
 
-def mean_jacobian(inputs: Inputs, lengths: Array | None) -> Array:
-    """Return the mean of the Jacobians of all steps of all sequences, (S, S), in float64.
+def mean_jacobian(inputs: Inputs, lengths: Array | None, sequences: Array) -> Array:
+    """Return the mean of the Jacobians of all steps of some sequences, (S, S), in float64.
 
-    Padded steps do not count; NaN where there is none.
+    Padded steps do not count; NaN where there is no other.
     """
     cell, units = inputs.run.cell, inputs.run.hidden_size
-    steps, batch = inputs.wx.shape[:2]
-    alive = np.ones((steps, batch), bool)
+    steps = inputs.wx.shape[0]
+    t, b = np.repeat(np.arange(steps), len(sequences)), np.tile(sequences, steps)
     if lengths is not None:
-        alive = np.arange(steps)[:, None] < lengths
-    t, b = np.nonzero(alive)
+        alive = t < lengths[b]
+        t, b = t[alive], b[alive]
     # Rows at a time: few where each is a matrix, many where all of them are summed as a product.
     each = units * units if _second_products(cell.outputs) else 8 * units
     width = max(1, _WORKING // (each * inputs.run.dtype.itemsize))
     count = len(cell.state)
     total = np.zeros((count, units, count, units))
-    for first in range(0, len(t), width):
-        values = inputs.at(t[first : first + width], b[first : first + width])
-        for i, by in enumerate(_derivatives(inputs, values)):
-            for j, state in enumerate(cell.state):
-                if state in by:
-                    total[i, :, j, :] += by[state].total(*values.shape)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(all="ignore"):
+        for first in range(0, len(t), width):
+            values = inputs.at(t[first : first + width], b[first : first + width])
+            for i, by in enumerate(_derivatives(inputs, values)):
+                for j, state in enumerate(cell.state):
+                    if state in by:
+                        total[i, :, j, :] += by[state].total(*values.shape)
         return total.reshape(count * units, -1) / np.float64(len(t))
 
 
@@ -216,16 +218,15 @@ def _derivatives(inputs: Inputs, values: Values) -> list[dict[str, Derivative]]:
                 elif node.op == "mean":
                     share = d.mean(node)
                 else:
-                    with np.errstate(all="ignore"):
-                        share = d.times(np.atleast_2d(np.asarray(values[partial], dtype)))
+                    share = d.times(np.atleast_2d(np.asarray(values[partial], dtype)))
                 by[state] = by[state].plus(share) if state in by else share
         derivatives[node] = by
     return [derivatives.get(node, {}) for node in cell.outputs]
 
 
-def chosen_of(name: str, asked: Chosen, total: int) -> Array:
+def chosen_of(name: str, asked: Chosen, total: int, where: str = "step_jacobians") -> Array:
     """Return which of T steps or B sequences are asked for; name: "steps" or "sequences"."""
-    place, everything = f"step_jacobians: {name} must", np.arange(total)
+    place, everything = f"{where}: {name} must", np.arange(total)
     if asked is None:
         return everything
     if isinstance(asked, slice):

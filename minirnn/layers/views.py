@@ -244,13 +244,19 @@ class View:
         check_size(len(chosen), len(some), size, self._run.dtype.itemsize)
         return step_jacobians(self._given("step_jacobians"), self.lengths, chosen, some)
 
-    def mean_jacobian(self) -> np.ndarray:
-        """Return the mean of the Jacobians of all steps of all sequences, (S, S), in float64.
+    def mean_jacobian(self, sequences: Chosen = None) -> np.ndarray:
+        """Return the mean of the Jacobians of all steps, (S, S), in float64.
 
         At about the cost of a forward pass where no product takes what another one gave: none of
-        the Jacobians is written down. Padded steps do not count.
+        the Jacobians is written down. Padded steps do not count; NaN where there is no other.
+
+        Parameters
+        ----------
+        sequences
+            Which: the first so many, a slice, or their indices; None: all B.
         """
-        return mean_jacobian(self._given("mean_jacobian"), self.lengths)
+        some = chosen_of("sequences", sequences, self._run.x.shape[1], "mean_jacobian")
+        return mean_jacobian(self._given("mean_jacobian"), self.lengths, some)
 
     def after_every_step(self, d: np.ndarray) -> np.ndarray:
         """Return (T, B, H) as rows of states (T+1, B, H): nothing is read after the length."""

@@ -46,7 +46,7 @@ def watch(layer: Recurrent, keep: bool = False) -> Iterator[Seen]:
       multiplied with; after backward ``vector_grads[k]`` (T, B, H);
     * ``pullback(d_output, d_state, clip)``: backward again from other cotangents;
     * ``step_jacobians(steps, sequences)`` (T, B, S, S): every step's Jacobian, all states side by
-      side; ``mean_jacobian()`` (S, S): the mean of them;
+      side; ``mean_jacobian(sequences)`` (S, S): the mean of them;
     * ``[level, direction]``: the same for one level and direction; ``calls``: all records.
 
     Names come from the cell; everything is time-major and in processing order.
