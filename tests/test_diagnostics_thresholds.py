@@ -85,8 +85,8 @@ def test_each_side_of_each_threshold_has_its_level(rule, value, level):
 
 @pytest.mark.parametrize(("largest", "level"), [(0.99, "info"), (1.01, "ok")])
 def test_a_contraction_is_proved_below_a_singular_value_of_one(largest, level):
-    assert rules.contraction(SimpleNamespace(n=8, largest=largest)).level == level
-    assert rules.contraction(SimpleNamespace(n=7, largest=largest)).level == "inconclusive"
+    assert rules.contraction(SimpleNamespace(n=8, count=8, largest=largest)).level == level
+    assert rules.contraction(SimpleNamespace(n=7, count=7, largest=largest)).level == "inconclusive"
 
 
 @pytest.mark.parametrize(
