@@ -40,7 +40,7 @@ def time_of(e: Entry | None, missing: str = "") -> str:
     """Return a median with its quartiles, in the unit that suits it."""
     if e is None:
         return missing
-    unit, scale = ("ms", 1e3) if e.median >= 1e-3 else ("us", 1e6)
+    unit, scale = ("s", 1.0) if e.median >= 1 else ("ms", 1e3) if e.median >= 1e-3 else ("us", 1e6)
     spread = f"{e.low * scale:.3g} to {e.high * scale:.3g}"
     return f"{e.median * scale:.3g} {unit} ({spread}){MARK if disturbed(e) else ''}"
 

@@ -182,10 +182,11 @@ def test_the_monitor_may_cost_five_percent_of_a_loop_and_a_watched_step_is_told_
 def test_a_report_is_told_in_training_steps_too(found):
     sizes = {k: v for k, v in LARGE.items() if k != "dtype"}
     step = entry("report", "training step", 0.02, **sizes, in_steps=1.0)
-    made = entry("report", "standard", 2.0, **sizes, in_steps=100.2)
+    made = entry("report", "standard", 2.25, **sizes, in_steps=100.2)
     lines = tables.report_rows(found(step, made)).splitlines()
     assert len(lines) == 4
     assert lines[3].startswith("| standard | lstm T=50 B=64") and lines[3].endswith("| 100 |")
+    assert "| 2.25 s (2.25 to 2.25) |" in lines[3] and "| 20 ms (" in lines[2]
 
 
 def test_a_library_that_is_missing_is_shown_and_the_rest_stands(found):
