@@ -444,6 +444,15 @@ def test_what_hides_the_smallest_gain_stays(kinds, expected):
     np.testing.assert_array_equal(dg.product_bound(jacobians).smallest[1:], expected)
 
 
+def test_a_sequence_of_which_the_smallest_gain_is_hidden_leaves_the_median_to_the_others():
+    jacobians = repeated(np.diag([1.0, 0.5]), 4)[:, None].repeat(3, axis=1)
+    jacobians[3, 1] = np.diag([1.0, 1e-17])
+    found = dg.product_bound(jacobians)
+    np.testing.assert_allclose(found.smallest, np.log(0.5) * np.arange(5), rtol=1e-12)
+    jacobians[3, 0] = np.nan  # is not hidden, but broken
+    assert np.isnan(dg.product_bound(jacobians).smallest[1:]).all()
+
+
 @pytest.mark.parametrize("size", [1e-200, 1e-155, 1e160, 1e200])
 def test_gains_whose_squares_leave_the_range_are_known(size):
     found = dg.product_bound(repeated(size * np.eye(2), 4))

@@ -128,7 +128,7 @@ def jacobians(report: Report) -> Picture | None:
             "where it is above, they may explode. Right: over k steps, the bound that the product "
             "of the largest gives, beside the largest gain that is really there, the norm of the "
             "product of the matrices: directions turn, so the truth lies below the bound, often "
-            "far below. The smallest ends where a Jacobian is singular, exactly or to rounding."
+            "far below. The smallest may leave at the bottom; it ends where a Jacobian is singular."
         ),
         columns=("run", "largest σ, median step", "largest of all", "bound", "true"),
         rows=[_jacobian_numbers(subject) for subject in shown],
@@ -165,10 +165,14 @@ def _products(axes: Axes, subject: Subject) -> None:
         ("smallest", bound.smallest, MUTED, (0, (1, 1))),
     )
     axes.axhline(0.0, color=INK, linewidth=0.8)
+    lowest = -1.0
     for name, curve, colour, dashes in curves:
         values = np.asarray(curve, np.float64) / LN10
         values = np.where(np.isfinite(values) & (values > -40), values, np.nan)
         axes.plot(lags, values, color=colour, linestyle=dashes, linewidth=1.4, label=name)
+        if curve is not bound.smallest:  # it leaves at the bottom, and leaves the others the room
+            lowest = min(lowest, float(np.nanmin(values, initial=0.0)))
+    axes.set_ylim(bottom=1.25 * lowest)
     axes.set_ylabel("log₁₀ of the gain")
 
 

@@ -16,7 +16,7 @@ from diagnostics.quantities.jacobian_source import Source, source_of
 from diagnostics.quantities.statistics import Floats, medians
 from diagnostics.quantities.watching import parameters_of
 
-LEAST_KNOWN = 0.1  # relative: a smallest gain of which rounding may change more is not told
+LEAST_KNOWN = 0.5  # relative: a smallest gain of which rounding may change more is not told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,8 @@ class ProductBound(Quantity):
     (one state, one product), else None.  entry_bound: (K+1,), for such cells the bound of
     Hochreiter and Schmidhuber 1997 on a single entry of the product, ln S + k ln ||W||_A + the
     sum of ln ||D_s||, with the largest sum over a row for ||W||_A.  smallest: (K+1,), ln of the
-    smallest gain: -inf from a singular Jacobian on, NaN from one on that is so to rounding.
+    smallest gain, of the sequences of which it is known: -inf from a singular Jacobian on; not
+    known from one on that is so to rounding; NaN where that is all of them.
     """
 
     bound: Floats
@@ -143,6 +144,8 @@ def bound_of_source(source: Source, weight: Any = None, most: int | None = None)
     matrix = None if weight is None else np.asarray(weight, np.float64)
     walk = _walk_back(source, range(source.steps - 1, first - 1, -1), matrix)
     logs = [_by_lag(gain, walk.alive) for gain in (walk.largest, walk.smallest)]
+    hidden = np.isnan(logs[1][0]) & ~np.isnan(logs[0][0])  # by rounding
+    logs[1] = logs[1][0], logs[1][1] & ~hidden
     logs.append(_by_lag(_summed(walk.factors), walk.alive))
     bounds: list[Floats | None] = [None, None]
     if walk.slopes is not None and matrix is not None:
@@ -197,14 +200,15 @@ def _walk_back(source: Source, steps: range, weight: Floats | None) -> _Walk:
             alive.append(there)
             for jacobian, inside in zip(jacobians, there, strict=True):
                 product.take(product.matrix @ jacobian)
-                inverse.take(jacobian, source.eps)
+                largest = _largest(jacobian)
+                inverse.take(jacobian, largest, source.eps)
                 ends.append(np.stack([product.log_norm(), inverse.log_smallest()]))
-                factors.append(np.log(_largest(jacobian)))
+                factors.append(np.log(largest))
                 slopes.append(np.zeros(source.batch))
                 if weight is not None and rest < np.inf and inside.any():
                     diagonal, left = _diagonal(jacobian[inside], weight)
-                    largest = float(np.abs(jacobian[inside]).max())
-                    rest, size = max(rest, left), max(size, largest)
+                    rest = max(rest, left)
+                    size = max(size, float(np.abs(jacobian[inside]).max()))
                     slopes[-1][inside] = np.log(np.abs(diagonal).max(axis=-1))
     gains = np.stack(ends, axis=1)
     # Each entry of J is a product of two numbers, rounded a few times.
@@ -246,8 +250,11 @@ class _Inverse:
         self._product = _Product(batch, size)
         self._singular, self._lost, self._broken = np.zeros((3, batch), bool)
 
-    def take(self, jacobians: Floats, eps: float) -> None:
-        """Go on with (B, S, S), entries of which are rounded to a relative eps."""
+    def take(self, jacobians: Floats, largest: Floats, eps: float) -> None:
+        """Go on with (B, S, S), entries of which are rounded to a relative eps.
+
+        largest: (B,), their largest singular values.
+        """
         inverses = np.empty_like(jacobians)
         scales = np.abs(jacobians).max(axis=(1, 2))
         for b, (matrix, scale) in enumerate(zip(jacobians, scales, strict=True)):
@@ -260,8 +267,7 @@ class _Inverse:
             except np.linalg.LinAlgError:
                 self._singular[b] = True
                 continue
-            condition = np.linalg.norm(matrix / scale) * np.linalg.norm(inverse)
-            if condition * eps < LEAST_KNOWN:
+            if largest[b] / scale * np.linalg.norm(inverse) * eps < LEAST_KNOWN:
                 inverses[b] = inverse
             else:
                 self._lost[b] = True
