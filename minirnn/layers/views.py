@@ -247,8 +247,8 @@ class View:
     def mean_jacobian(self, sequences: Chosen = None) -> np.ndarray:
         """Return the mean of the Jacobians of all steps, (S, S), in float64.
 
-        At about the cost of a forward pass where no product takes what another one gave: none of
-        the Jacobians is written down. Padded steps do not count; NaN where there is no other.
+        A few products over all steps, where no product takes what another one gave: none of the
+        Jacobians is written down. Padded steps do not count; NaN where there is no other.
 
         Parameters
         ----------
