@@ -34,7 +34,8 @@ from diagnostics.report import Subject
 from diagnostics.rules import Verdict
 
 LEVELS = ("cheap", "standard", "full")
-# Steps and sequences whose Jacobians are decomposed into singular values.
+# Steps and sequences whose Jacobians are decomposed into singular values; the largest, which a rule
+# judges, is looked for in all sequences, so that their order changes no verdict.
 DECOMPOSED, SEQUENCES = 64, 8
 INFLUENCES = 16  # sources of the influence map
 
@@ -210,12 +211,12 @@ def _dynamics(findings: Findings, place: _Place, source: Source, lag: int, effor
     """Singular values, their product, and Lyapunov exponents."""
     name = findings.name
     weight = parameters_of(place.layer, place.level, place.direction)["weight_hh"].numpy()
-    few = source.of_sequences(SEQUENCES)
-    values = values_of_source(few, DECOMPOSED)
+    picked = source.spread(SEQUENCES)
+    values = values_of_source(source, DECOMPOSED, picked)
     spectrum = spectrum_of_source(source, min(effort.lyapunov, source.size), seed=effort.seed)
     findings.quantities |= {
         "singular_values": values,
-        "product_bound": bound_of_source(few, weight, DECOMPOSED),
+        "product_bound": bound_of_source(source.of_sequences(picked), weight, DECOMPOSED),
         "lyapunov": spectrum,
     }
     findings.verdicts += [

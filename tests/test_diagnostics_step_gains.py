@@ -159,11 +159,14 @@ def test_a_decomposition_of_some_sequences_is_that_of_these_alone(rng):
     whole = jacobian_source.source_of_record("test", seen[0, 0])
     arrays = jacobian_source.source_of_arrays("test", *_arrays(layer, x, lengths))
     other, of_these = x[:, [1, 5]], [9, 3]
-    for made in (whole.of_sequences(2), arrays.of_sequences(2)):
-        assert (made.count, made.total) == (12, 32) and made.of_sequences(4).batch == 2
+    for source in (whole, arrays):
+        assert source.spread(2).tolist() == [1, 5] and source.count == 32
+        assert source.spread(9).tolist() == [1, 2, 3, 4, 5]
+        made = source.of_sequences(source.spread(2))
+        assert made.count == 12 and made.of_sequences(np.array([1])).count == 3
         found = values_of_source(made, 4)
         assert found.sigma.shape == (4, 2, 8)
-        assert (found.n, found.count) == (4 + 1, 32)  # of steps 0, 3, 5 and 8
+        assert (found.n, found.count) == (4 + 1, 12)  # of steps 0, 3, 5 and 8
         alone = dg.singular_values(layer, other, steps=4, lengths=of_these)
         np.testing.assert_allclose(found.sigma, alone.sigma, rtol=1e-12)
         bounds = bound_of_source(made), dg.product_bound(layer, other, lengths=of_these)
@@ -174,16 +177,25 @@ def test_a_decomposition_of_some_sequences_is_that_of_these_alone(rng):
 
 
 def test_what_was_not_looked_at_is_not_said_to_contract():
-    """R4 is a proof for the Jacobians that were decomposed, and says so where there are others."""
-    jacobians = np.repeat(0.5 * np.eye(2)[None], 20, axis=0)[:, None].repeat(16, axis=1)
-    jacobians[:, 12] *= 6
-    source = jacobian_source.source_of_arrays("test", jacobians[:, :12])
+    """R4 is a proof for the steps that were looked at, and says so where there are others."""
+    source = jacobian_source.source_of_arrays("test", np.full((20, 12, 1, 1), 0.5))
     every = rules.contraction(values_of_source(source))
     assert every.level == "info" and "contracts at every step: no" in every.evidence
-    some = rules.contraction(values_of_source(source.of_sequences(8)))
-    assert "at every step that was looked at: no singular value of 160" in some.evidence
+    some = rules.contraction(values_of_source(source, 15))
+    assert "at every step that was looked at: no singular value of 180" in some.evidence
     assert some.evidence.endswith("there are 240")
-    assert rules.contraction(dg.singular_values(jacobians)).level == "ok"
+
+
+@pytest.mark.parametrize("place", range(16))
+def test_one_sequence_that_may_grow_is_seen_wherever_it_stands(place):
+    """Few are decomposed, but the order of a batch changes no verdict."""
+    jacobians = np.repeat(0.5 * np.eye(2)[None], 20, axis=0)[:, None].repeat(16, axis=1)
+    jacobians[7, place] *= 6
+    source = jacobian_source.source_of_arrays("test", jacobians)
+    found = values_of_source(source, None, source.spread(8))
+    assert found.sigma.shape == (20, 8, 2) and (found.n, found.count) == (320, 320)
+    assert found.largest == pytest.approx(3.0, rel=1e-12)
+    assert rules.contraction(found).level == "ok"
 
 
 def test_nothing_to_take_the_mean_of_has_none(rng):

@@ -173,8 +173,9 @@ def _forward(
     }
     if effort.reaches("full"):
         weight = parameters_of(layer, *place)["weight_hh"].numpy()
-        few = source.of_sequences(SEQUENCES)
-        found["singular_values"] = values_of_source(few, DECOMPOSED)
+        picked = source.spread(SEQUENCES)
+        few = source.of_sequences(picked)
+        found["singular_values"] = values_of_source(source, DECOMPOSED, picked)
         found["product_bound"] = bound_of_source(few, weight, DECOMPOSED)
         exponents = min(EXPONENTS, source.size)
         found["lyapunov"] = spectrum_of_source(source, exponents, seed=effort.seed)

@@ -1,7 +1,7 @@
 """Step Jacobians in pieces that fit the cache: of a layer, or of arrays that are given."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,24 +23,42 @@ Piece = tuple[Floats, NDArray[np.bool_]]
 class Source:
     """A sequence of Jacobians that can be walked through more than once.
 
-    steps T, batch B, size S; count: of the steps that belong to their sequences; total: the same
-    of the batch that the sequences were chosen from; eps: rounding of the dtype that they were
-    computed in.  ``pieces(chosen)`` yields those of some steps (all by
-    default), a few at a time: (K, B, S, S) in float64 and (K, B), whether the step belongs to its
-    sequence.  ``mean()`` is the mean over all that do, (S, S) in float64.  ``of_sequences(n)`` has
-    n of the sequences alone.
+    size S; eps: rounding of the dtype that they were computed in; inside: (T, B), whether a step
+    belongs to its sequence.  ``pieces(chosen)`` yields those of some steps (all by default), a few
+    at a time: (K, B, S, S) in float64 and (K, B), of inside.  ``mean()`` is the mean over all that
+    do, (S, S) in float64.  ``of_sequences(picked)`` has some sequences alone, by their indices.
     """
 
-    steps: int
-    batch: int
     size: int
-    count: int
-    total: int
     eps: float
+    inside: NDArray[np.bool_]
     cost: Cost
     pieces: Callable[..., Iterator[Piece]]
     mean: Callable[[], Floats]
-    of_sequences: Callable[[int], "Source"]
+    of_sequences: Callable[[NDArray[np.int64]], "Source"]
+
+    @property
+    def steps(self) -> int:
+        """T."""
+        return len(self.inside)
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return self.inside.shape[1]
+
+    @property
+    def count(self) -> int:
+        """How many steps belong to their sequences."""
+        return int(self.inside.sum())
+
+    def spread(self, count: int) -> NDArray[np.int64]:
+        """Pick so many sequences, spread over those that have a step; all if there are fewer."""
+        there = np.flatnonzero(self.inside.any(axis=0))
+        there = there if len(there) else np.arange(self.batch)
+        if count >= len(there):
+            return there
+        return there[np.round(np.linspace(0, len(there) - 1, count)).astype(np.int64)]
 
 
 def source_of(
@@ -79,31 +97,15 @@ def source_of_record(place: str, record: Any, flops: int = 0, sequences: Any = N
         for part in _parts(steps if chosen is None else chosen, len(some), size):
             yield record.step_jacobians(part, some).astype(np.float64), alive[part]
 
-    def of_sequences(count: int) -> Source:
-        chosen = source_of_record(place, record, flops, some[_spread(alive, count)])
-        return replace(chosen, total=int(alive.sum()))
-
     return Source(
-        steps=steps,
-        batch=len(some),
         size=size,
-        count=int(alive.sum()),
-        total=int(alive.sum()),
         eps=float(np.finfo(dtype).eps),
+        inside=alive,
         cost=Cost(sweeps=1, flops=flops, bytes=steps * len(some) * size * size * dtype.itemsize),
         pieces=pieces,
         mean=lambda: record.mean_jacobian(some),
-        of_sequences=of_sequences,
+        of_sequences=lambda picked: source_of_record(place, record, flops, some[picked]),
     )
-
-
-def _spread(alive: NDArray[np.bool_], count: int) -> NDArray[np.int64]:
-    """Choose so many sequences, spread over those that have a step, all if there are fewer."""
-    there = np.flatnonzero(alive.any(axis=0))
-    there = there if len(there) else np.arange(alive.shape[1])
-    if count >= len(there):
-        return there
-    return there[np.round(np.linspace(0, len(there) - 1, count)).astype(np.int64)]
 
 
 def _parts(chosen: Any, batch: int, size: int) -> Iterator[NDArray[np.int64]]:
@@ -138,17 +140,18 @@ def source_of_arrays(place: str, jacobians: Any, valid: Any = None) -> Source:
         total: Floats = np.zeros((size, size))
         for jacobians, there in pieces():
             total += jacobians[there].sum(axis=0)
+        count = int(alive.sum())
         return total / count if count else np.full((size, size), np.nan)
 
-    def of_sequences(wanted: int) -> Source:
-        some = _spread(alive, wanted)
-        return replace(source_of_arrays(place, array[:, some], alive[:, some]), total=count)
-
-    count = int(alive.sum())
-    cost = Cost(bytes=array.nbytes)
     return Source(
-        steps, batch, size, count, count, float(eps), cost, pieces, mean, of_sequences
-    )  # fmt: skip
+        size=size,
+        eps=float(eps),
+        inside=alive,
+        cost=Cost(bytes=array.nbytes),
+        pieces=pieces,
+        mean=mean,
+        of_sequences=lambda picked: source_of_arrays(place, array[:, picked], alive[:, picked]),
+    )
 
 
 def _check(place: str, steps: int, batch: int) -> None:

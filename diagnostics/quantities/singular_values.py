@@ -25,8 +25,8 @@ class SingularValues(Quantity):
 
     value: (K,), median over sequences of the largest; ci: (K, 2).  spread: (K, 3), medians of the
     largest, the median and the smallest.  largest: the largest of all steps and sequences.
-    n: how many Jacobians were looked at, of how many in all, count (0 if it is not known).  steps:
-    (K,).  sigma: (K, B, S), descending, NaN after
+    n: in how many Jacobians that was looked for, of how many in all, count (0 if it is not known).
+    steps: (K,).  sigma: (K, B, S), descending, NaN after
     the length.
     """
 
@@ -80,19 +80,28 @@ def singular_values(
     return values_of_source(source, steps)
 
 
-def values_of_source(source: Source, steps: int | None = None) -> SingularValues:
-    """Measure the singular values of Jacobians that come in pieces."""
+def values_of_source(
+    source: Source, steps: int | None = None, picked: NDArray[np.int64] | None = None
+) -> SingularValues:
+    """Measure the singular values of Jacobians that come in pieces.
+
+    picked: of these sequences; of the others the largest value alone is looked for.
+    """
     if steps is not None:
         steps = whole_number("singular_values", "steps", steps, 1)
     count = source.steps if steps is None else min(steps, source.steps)
     chosen = np.unique(np.round(np.linspace(0, source.steps - 1, count)).astype(np.int64))
-    sigma = np.full((len(chosen), source.batch, source.size), np.nan)
-    valid = np.zeros(sigma.shape[:2], bool)
-    first = 0
+    picked = np.arange(source.batch) if picked is None else picked
+    others = np.setdiff1d(np.arange(source.batch), picked)
+    sigma = np.full((len(chosen), len(picked), source.size), np.nan)
+    first, largest = 0, 0.0
     for jacobians, alive in source.pieces(chosen):
         part = slice(first, first + len(jacobians))
-        sigma[part], valid[part] = _sigma(jacobians), alive
+        sigma[part] = _sigma(jacobians[:, picked])
+        rest = _largest(jacobians[:, others][alive[:, others]])
+        largest = float(np.maximum(largest, np.max(rest, initial=0.0)))  # of NaN: NaN
         first += len(jacobians)
+    valid = source.inside[chosen][:, picked]
     sigma[~valid] = np.nan
     value, ci = medians(sigma[..., 0], valid)
     middle = sigma[..., source.size // 2]
@@ -101,15 +110,15 @@ def values_of_source(source: Source, steps: int | None = None) -> SingularValues
         ci=ci,
         how=(
             f"singular values of the exact Jacobian of the full state, {source.size} entries, at "
-            f"{len(chosen)} of {source.steps} steps; median over {source.batch} sequence(s); "
-            "interval: bootstrap over them"
+            f"{len(chosen)} of {source.steps} steps; median over {len(picked)} "
+            "sequence(s); interval: bootstrap over them"
         ),
         cost=source.cost,
         spread=np.stack([value, medians(middle, valid)[0], medians(sigma[..., -1], valid)[0]], 1),
-        largest=float(np.max(sigma[..., 0][valid], initial=0.0)),
-        n=int(valid.sum()),
+        largest=float(np.maximum(largest, np.max(sigma[..., 0][valid], initial=0.0))),
+        n=int(source.inside[chosen].sum()),
         steps=chosen,
-        count=source.total,
+        count=source.count,
         sigma=sigma,
     )
 
